@@ -1,0 +1,2 @@
+//! From reset to Rust.
+#![no_std]

@@ -1,0 +1,3 @@
+//! KTAP 1.
+#![no_std]
+#![forbid(unsafe_code)]
