@@ -12,4 +12,19 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
+pub mod arena;
+pub mod esr;
+pub mod hw;
+pub mod lifecycle;
+pub mod map;
+#[cfg(test)]
+mod model;
+pub mod protocol;
+pub mod pte;
+pub mod range;
+pub mod slot;
+pub mod step;
+pub mod stream;
 pub mod sync;
+pub mod walk;
+pub mod window;

@@ -1,0 +1,145 @@
+//! Taking pages back: clear, flush, then give the range and the frames away, in that order.
+
+use core::fmt;
+
+use super::{Arena, Inner};
+use crate::addr::{PageRange, VirtAddr};
+use crate::hw::{Lock, LockError, Platform};
+use crate::protocol::Protocol;
+use crate::pte::{Pte, State};
+use crate::slot::finish_flush;
+use crate::step::step;
+use crate::sync::Ordering;
+use crate::walk::leaf_table;
+
+/// Pages cleared under one set of barriers, and for one holding of the lock.
+pub(super) const BATCH: u32 = 64;
+
+/// Slots of one level 3 table.
+const TABLE_SLOTS: u32 = 512;
+
+/// Why nothing was freed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FreeError {
+    /// No pages, not the start of a page of the arena, or past its end.
+    Range(VirtAddr, u32),
+    /// The lock was not given.
+    Lock(LockError),
+}
+
+impl<P: Protocol, M: Platform> Arena<P, M> {
+    /// Unmaps `pages` pages from `at` and makes them free. Pages of the range that are free
+    /// already are passed over; scratch is cleared and stays the arena's.
+    ///
+    /// Takes the arena's lock for at most 64 pages at a time. The range returns to the
+    /// range tree, and frames to the allocator, only after the TLB maintenance (`T3`, `R1`; `T2`
+    /// and `R2` with the order of Linux `arena_free_pages()`).
+    ///
+    /// # Errors
+    /// [`FreeError`]. With [`FreeError::Lock`] a first part may have been freed: the whole call
+    /// can be repeated.
+    pub fn free(&self, at: VirtAddr, pages: u32) -> Result<(), FreeError> {
+        let range = self
+            .window
+            .range(at, pages)
+            .filter(|range| range.pages > 0 && range.end() <= u64::from(self.max_pages));
+        let range = range.ok_or(FreeError::Range(at, pages))?;
+        let mut rest = range;
+        while rest.pages > 0 {
+            let batch = first_batch(rest);
+            step!(&self.machine, LockAcquire);
+            let mut inner = self.inner.lock(P::IRQS).map_err(|error| {
+                self.counters.lock_failures.fetch_add(1, Ordering::Relaxed);
+                FreeError::Lock(error)
+            })?;
+            // Saturating: a broken variant may free frames that were never counted.
+            inner.mapped = inner.mapped.saturating_sub(self.unmap_pages(batch));
+            self.give_back(&mut inner, batch);
+            step!(&self.machine, LockRelease);
+            drop(inner);
+            rest = PageRange::new(rest.start + batch.pages, rest.pages - batch.pages);
+        }
+        Ok(())
+    }
+
+    /// Unmaps every page of `range`, flushes, and frees the frames; returns how many there were.
+    pub(super) fn unmap_pages(&self, range: PageRange) -> u32 {
+        let mut rest = range;
+        let mut freed = 0;
+        while rest.pages > 0 {
+            let batch = first_batch(rest);
+            freed += self.unmap_batch(batch);
+            rest = PageRange::new(rest.start + batch.pages, rest.pages - batch.pages);
+        }
+        freed
+    }
+
+    /// Returns `range` to the range tree. Its flush is complete.
+    pub(super) fn give_back(&self, inner: &mut Inner, range: PageRange) {
+        step!(&self.machine, RangeCommit);
+        inner.ranges.set(range).expect("nodes for every free were reserved by the allocation");
+    }
+
+    /// [`unmap_pages`](Self::unmap_pages) for a range inside one table, of at most [`BATCH`].
+    fn unmap_batch(&self, range: PageRange) -> u32 {
+        let machine = &self.machine;
+        let first = self.window.page(range.start);
+        let Some(table) = leaf_table(machine, self.root, first) else { return 0 };
+        let index = first.table_index(3);
+        let stamp = self.stamps(u64::from(range.pages));
+        let mut old = [Pte::EMPTY; BATCH as usize];
+        let mut any = false;
+        for (n, old) in old.iter_mut().take(range.pages as usize).enumerate() {
+            let slot = machine.slot(table, index + n);
+            // An empty slot has no translation to clear. If a fault fills it right after this
+            // look, it holds scratch when the range is free, as after any later fault.
+            if slot.load(machine).state() != State::Empty {
+                *old = slot.bury(machine, stamp.nth(n as u64)).old;
+                any |= old.state() != State::Empty;
+            }
+        }
+        if !any {
+            return 0;
+        }
+        self.flush_batch(range.start, &old);
+        let mut freed = 0;
+        for (n, old) in old.iter().enumerate().filter(|(_, old)| old.state() != State::Empty) {
+            machine.slot(table, index + n).retire(machine, stamp.nth(n as u64));
+            if let Some(frame) = old.frame().filter(|&frame| P::owned_by_slot(self, frame)) {
+                step!(machine, FrameFree);
+                machine.free(frame);
+                freed += 1;
+            }
+        }
+        freed
+    }
+
+    /// One flush for all pages of a batch whose old entry was not empty. A tombstone counts: its
+    /// burier may not have flushed yet, and the range is about to be given away.
+    fn flush_batch(&self, start: u32, old: &[Pte]) {
+        let machine = &self.machine;
+        step!(machine, Tlbi);
+        // As in `slot::flush`: the clears complete before the TLBIs (`R3e`).
+        machine.dsb_ishst();
+        for (n, _) in old.iter().enumerate().filter(|(_, old)| old.state() != State::Empty) {
+            machine.tlbi_vaale1is(self.window.page(start + n as u32));
+        }
+        finish_flush(machine);
+    }
+}
+
+/// The longest part of `range` from its start that lies in one table and fits a batch.
+fn first_batch(range: PageRange) -> PageRange {
+    // A window begins on a 1 GiB boundary, so page indices and table indices share a phase.
+    let left_in_table = TABLE_SLOTS - range.start % TABLE_SLOTS;
+    PageRange::new(range.start, range.pages.min(BATCH).min(left_in_table))
+}
+
+impl fmt::Display for FreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range(at, pages) => write!(f, "{pages} pages from {at} are not the arena's"),
+            Self::Lock(LockError::Aa) => f.write_str("this CPU holds the arena's lock (A-A)"),
+        }
+    }
+}

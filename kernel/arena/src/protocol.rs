@@ -1,0 +1,75 @@
+//! What distinguishes one lockless update protocol from another.
+//!
+//! [`Default`](TombstoneProtocol) is the one that Faultline defends. Every other implementation is
+//! a broken or historic variant of the lab: it overrides the one decision that it is about, and an
+//! oracle or a test must catch it.
+
+use crate::addr::{Frame, VirtAddr};
+use crate::arena::{Arena, Recovery};
+use crate::hw::{Irqs, Platform};
+use crate::pte::{Attributes, Pte};
+use crate::slot::PteSlot;
+
+/// The decisions of a protocol. The provided ones are the default protocol's.
+pub trait Protocol: Sized + Send + Sync + 'static {
+    /// The name by which `--variant` selects it.
+    const NAME: &'static str;
+
+    /// Whether the arena's lock masks IRQs: a timer program that enters the arena on the CPU that
+    /// holds the lock would otherwise deadlock with the code that it interrupts.
+    const IRQS: Irqs = Irqs::Masked;
+
+    /// Puts `new` into the slot of `page`, which the caller took from the range tree. A fault may
+    /// have left scratch there, or leave it at any moment. Not published: the caller ends its
+    /// batch with [`publish`](crate::slot::publish). Called under the arena's lock.
+    ///
+    /// # Errors
+    /// A valid entry that is not scratch: the range tree and the tables disagree.
+    fn install<M: Platform>(
+        arena: &Arena<Self, M>,
+        slot: &PteSlot,
+        page: VirtAddr,
+        new: Pte,
+    ) -> Result<(), Pte> {
+        match slot.try_set_unpublished(arena.machine(), page, new) {
+            Err(found) if found.frame() == Some(arena.scratch()) => {
+                // Valid to valid in one store would let a CPU use both translations at once
+                // (`I4`, `I7`): break, flush, make.
+                slot.replace(arena.machine(), page, new, || arena.stamps(1));
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Answers a fault on `page`, whose slot held nothing, a tombstone or scratch a moment ago.
+    /// Runs in the abort handler: no lock, no allocation, no waiting.
+    fn recover<M: Platform>(
+        arena: &Arena<Self, M>,
+        slot: &PteSlot,
+        page: VirtAddr,
+        before: Pte,
+    ) -> Recovery {
+        let scratch = Pte::page(arena.scratch(), Attributes::KERNEL_DATA);
+        match slot.try_set(arena.machine(), page, scratch) {
+            Ok(()) => Recovery::Scratch { before, after: scratch },
+            // Losing to another fault or to the allocator is success: the retry finds a valid
+            // entry either way, and the access was wild when it was made.
+            Err(winner) => Recovery::Lost { before, winner },
+        }
+    }
+
+    /// Whether `frame`, found in a slot that was cleared, belongs to that slot alone and goes back
+    /// to the allocator. Scratch is in many slots and belongs to the arena.
+    fn owned_by_slot<M: Platform>(arena: &Arena<Self, M>, frame: Frame) -> bool {
+        frame != arena.scratch()
+    }
+}
+
+/// The default protocol: DESIGN section 4.
+#[derive(Debug)]
+pub struct TombstoneProtocol;
+
+impl Protocol for TombstoneProtocol {
+    const NAME: &'static str = "default";
+}

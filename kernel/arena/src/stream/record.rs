@@ -1,0 +1,208 @@
+//! The records of a stream, as values and as words.
+//!
+//! A record is a header and the words behind it. The header's low byte is the kind, never 0; the
+//! rest of it and the words are laid out below. GDB's reader of streams decodes the same layout.
+//!
+//! | kind | header bits | words |
+//! | --- | --- | --- |
+//! | 1, text | 8-23: length in bytes | the bytes, little-endian, padded with zeroes |
+//! | 2, violation | 8: write, 12-15: depth of the backtrace, 32-63: CPU | address, pc, program, slot before, slot after, 8 return addresses |
+
+use core::fmt;
+
+use super::ring::Slot;
+
+/// Longest text of one record in bytes.
+pub const TEXT_MAX: usize = 256;
+
+/// One record, as the reader gets it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Record {
+    /// Bytes, UTF-8 only if the program wrote UTF-8.
+    Text(Text),
+    /// An access that arena recovery answered.
+    Violation(Violation),
+}
+
+/// Up to [`TEXT_MAX`] bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Text {
+    bytes: [u8; TEXT_MAX],
+    len: usize,
+}
+
+/// An access to unmapped arena memory that was answered with scratch or a zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// The access was a write.
+    pub write: bool,
+    /// Where, as the program sees it.
+    pub address: u64,
+    /// The instruction that made the access.
+    pub pc: u64,
+    /// Number of the program that was running.
+    pub program: u64,
+    /// The CPU that took the fault.
+    pub cpu: u32,
+    /// The descriptor as the handler found it.
+    pub slot_before: u64,
+    /// The descriptor as the handler left it.
+    pub slot_after: u64,
+    /// Who called.
+    pub backtrace: Backtrace,
+}
+
+/// Return addresses, innermost first; those beyond [`Backtrace::MOST`] are left out.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backtrace {
+    addresses: [u64; Self::MOST],
+    depth: u8,
+}
+
+/// Words of a violation, header included.
+pub(super) const VIOLATION_WORDS: usize = 6 + Backtrace::MOST;
+
+const TEXT: u64 = 1;
+const VIOLATION: u64 = 2;
+
+impl Text {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Backtrace {
+    /// Most return addresses that are kept.
+    pub const MOST: usize = 8;
+
+    /// No address.
+    pub const fn new() -> Self {
+        Self { addresses: [0; Self::MOST], depth: 0 }
+    }
+
+    /// Adds the next outer address. Returns whether there was room.
+    pub fn push(&mut self, address: u64) -> bool {
+        match self.addresses.get_mut(usize::from(self.depth)) {
+            Some(place) => {
+                *place = address;
+                self.depth += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The addresses, innermost first.
+    pub fn as_slice(&self) -> &[u64] {
+        &self.addresses[..usize::from(self.depth)]
+    }
+}
+
+impl Violation {
+    /// Writes the report as text, in the wording of Linux's `bpf_prog_report_arena_violation`
+    /// and `bpf_stream_stage_dump_stack` where they say the same. `print_pc` prints one code
+    /// address, with its symbol where it knows one.
+    ///
+    /// # Errors
+    /// What `out` or `print_pc` return.
+    pub fn render(
+        &self,
+        out: &mut dyn fmt::Write,
+        print_pc: &mut dyn FnMut(&mut dyn fmt::Write, u64) -> fmt::Result,
+    ) -> fmt::Result {
+        let access = if self.write { "WRITE" } else { "READ" };
+        writeln!(out, "ERROR: Arena {access} access at unmapped address {:#x}", self.address)?;
+        writeln!(out, "CPU: {} Program: {}", self.cpu, self.program)?;
+        writeln!(out, "Slot: {:#x} -> {:#x}", self.slot_before, self.slot_after)?;
+        writeln!(out, "Call trace:")?;
+        for &pc in core::iter::once(&self.pc).chain(self.backtrace.as_slice()) {
+            print_pc(out, pc)?;
+            writeln!(out)?;
+        }
+        writeln!(out)
+    }
+}
+
+/// Words of a text of `bytes` bytes, header included.
+pub(super) fn text_words(bytes: usize) -> usize {
+    1 + bytes.div_ceil(8)
+}
+
+/// Words of the record with this header, header included. `None` if there is no record.
+pub(super) fn words(header: u64) -> Option<usize> {
+    match header & 0xff {
+        TEXT => Some(text_words(text_len(header))),
+        VIOLATION => Some(VIOLATION_WORDS),
+        _ => None,
+    }
+}
+
+pub(super) fn encode_text(slot: Slot<'_>, text: &[u8]) {
+    let (whole, rest) = text.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let last = (!rest.is_empty()).then_some(&last);
+    slot.fill(whole.iter().chain(last).map(|bytes| u64::from_le_bytes(*bytes)));
+    slot.publish(TEXT | (text.len() as u64) << 8);
+}
+
+pub(super) fn encode_violation(slot: Slot<'_>, violation: &Violation) {
+    let Violation { write, address, pc, program, cpu, slot_before, slot_after, backtrace } =
+        *violation;
+    let [a, b, c, d, e, f, g, h] = backtrace.addresses;
+    let words = [address, pc, program, slot_before, slot_after, a, b, c, d, e, f, g, h];
+    slot.fill(words.into_iter());
+    let flags = u64::from(write) << 8 | u64::from(backtrace.depth) << 12;
+    slot.publish(VIOLATION | flags | u64::from(cpu) << 32);
+}
+
+/// The record with this header; `word` reads the words behind it, from 1.
+pub(super) fn decode(header: u64, word: impl Fn(usize) -> u64) -> Option<Record> {
+    match header & 0xff {
+        TEXT => Some(Record::Text(decode_text(text_len(header), word))),
+        VIOLATION => Some(Record::Violation(decode_violation(header, word))),
+        _ => None,
+    }
+}
+
+fn decode_text(len: usize, word: impl Fn(usize) -> u64) -> Text {
+    let mut text = Text { bytes: [0; TEXT_MAX], len };
+    for (index, part) in text.bytes[..len].chunks_mut(8).enumerate() {
+        part.copy_from_slice(&word(1 + index).to_le_bytes()[..part.len()]);
+    }
+    text
+}
+
+fn decode_violation(header: u64, word: impl Fn(usize) -> u64) -> Violation {
+    let mut backtrace = Backtrace::new();
+    for index in 0..(header >> 12 & 0xf) as usize {
+        backtrace.push(word(6 + index));
+    }
+    Violation {
+        write: header >> 8 & 1 == 1,
+        address: word(1),
+        pc: word(2),
+        program: word(3),
+        cpu: (header >> 32) as u32,
+        slot_before: word(4),
+        slot_after: word(5),
+        backtrace,
+    }
+}
+
+fn text_len(header: u64) -> usize {
+    usize::min((header >> 8 & 0xffff) as usize, TEXT_MAX)
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_bytes(), f)
+    }
+}
+
+impl fmt::Debug for Backtrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
