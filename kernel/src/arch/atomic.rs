@@ -1,0 +1,98 @@
+//! Atomic read-modify-write on one 64-bit word: the LSE instruction where all CPUs have FEAT_LSE,
+//! core's exclusive pair elsewhere.
+//!
+//! The target's baseline has no LSE, so the compiler never emits it; the choice is made at run
+//! time, once. On both sides the ordering asked for is the ordering given.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+static LSE: AtomicBool = AtomicBool::new(false);
+
+/// Chooses the LSE instructions (or not). All CPUs must have FEAT_LSE. Both kinds of instruction
+/// work on the same words at the same time, so that a test may change its mind.
+pub fn use_lse(lse: bool) {
+    // Relaxed: either choice is right at any moment.
+    LSE.store(lse, Ordering::Relaxed);
+}
+
+/// Whether the LSE instructions are in use.
+// A load and a branch in front of one instruction: a call would double it.
+#[inline(always)]
+pub fn uses_lse() -> bool {
+    // Relaxed: see `use_lse`.
+    LSE.load(Ordering::Relaxed)
+}
+
+/// One LSE instruction in the four orderings; SeqCst and AcqRel are the same for it.
+macro_rules! lse {
+    ($order:expr, $relaxed:literal, $acquire:literal, $release:literal, $both:literal,
+     $operands:literal, $($binding:tt)*) => {
+        // SAFETY: the address comes from a reference to an atomic; FEAT_LSE was established.
+        unsafe {
+            match $order {
+                Ordering::Relaxed => asm!(
+                    ".arch_extension lse", concat!($relaxed, " ", $operands),
+                    $($binding)*, options(nostack, preserves_flags)
+                ),
+                Ordering::Acquire => asm!(
+                    ".arch_extension lse", concat!($acquire, " ", $operands),
+                    $($binding)*, options(nostack, preserves_flags)
+                ),
+                Ordering::Release => asm!(
+                    ".arch_extension lse", concat!($release, " ", $operands),
+                    $($binding)*, options(nostack, preserves_flags)
+                ),
+                _ => asm!(
+                    ".arch_extension lse", concat!($both, " ", $operands),
+                    $($binding)*, options(nostack, preserves_flags)
+                ),
+            }
+        }
+    };
+}
+
+/// Stores `new` if the word is `old`; the value found, as `Ok` if stored. A failure orders as the
+/// load half of `order`.
+///
+/// # Errors
+/// The value found, if it was not `old`.
+// Budgeted: with a constant `order` this is a load, a branch and CAS.
+#[inline(always)]
+pub fn compare_exchange(word: &AtomicU64, old: u64, new: u64, order: Ordering) -> Result<u64, u64> {
+    if !uses_lse() {
+        return word.compare_exchange(old, new, order, load_half(order));
+    }
+    let mut found = old;
+    lse!(
+        order, "cas", "casa", "casl", "casal", "{found}, {new}, [{word}]",
+        found = inout(reg) found, new = in(reg) new, word = in(reg) word.as_ptr()
+    );
+    if found == old { Ok(found) } else { Err(found) }
+}
+
+/// Stores `new`; the value before.
+// As `compare_exchange`.
+#[inline(always)]
+pub fn swap(word: &AtomicU64, new: u64, order: Ordering) -> u64 {
+    if !uses_lse() {
+        return word.swap(new, order);
+    }
+    let before: u64;
+    lse!(
+        order, "swp", "swpa", "swpl", "swpal", "{new}, {before}, [{word}]",
+        new = in(reg) new, before = lateout(reg) before, word = in(reg) word.as_ptr()
+    );
+    before
+}
+
+/// The ordering of the load of a read-modify-write that stores nothing.
+// Folds to a constant.
+#[inline(always)]
+const fn load_half(order: Ordering) -> Ordering {
+    match order {
+        Ordering::Relaxed | Ordering::Release => Ordering::Relaxed,
+        Ordering::SeqCst => Ordering::SeqCst,
+        _ => Ordering::Acquire,
+    }
+}

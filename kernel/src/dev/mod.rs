@@ -1,0 +1,27 @@
+//! Devices: thin wrappers over driver crates.
+
+pub mod fdt;
+pub mod gic;
+pub mod psci;
+pub mod uart;
+
+use arena::addr::{PhysAddr, VirtAddr};
+
+/// A run of physical addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// First byte.
+    pub base: PhysAddr,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// Where the direct map has `address`: all of RAM and the devices, from the early map on.
+pub const fn direct(address: PhysAddr) -> VirtAddr {
+    VirtAddr::new(boot::DIRECT_BASE.wrapping_add(address.get()))
+}
+
+/// The same as a pointer.
+pub fn direct_ptr<T>(address: PhysAddr) -> *mut T {
+    core::ptr::with_exposed_provenance_mut(direct(address).get() as usize)
+}

@@ -1,0 +1,250 @@
+//! A synchronous exception at EL1, end to end.
+//!
+//! In this order: is the address mapped by now (spurious), is the instruction allowed to fault
+//! (fixup table), is the address a running program's arena (recovery), else the kernel is wrong
+//! (oops). Nothing up to the oops takes a lock, allocates, prints or waits for another CPU.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use arena::addr::VirtAddr;
+use arena::arena::Recovery;
+use arena::esr::Syndrome;
+use arena::pte::Pte;
+
+use crate::arch::access;
+use crate::arch::percpu::{CpuId, CpuLocal, MAX_CPUS};
+use crate::arch::trap::TrapFrame;
+use crate::mem::{held, kmap};
+use crate::prog::program::Program;
+use crate::prog::{running, violation};
+
+/// Retries of one instruction on one address without progress, after which the abort is stuck.
+/// Far above what a race can cause (each retry is paid for by one change of another CPU).
+const RETRY_LIMIT: u32 = 10_000;
+
+/// How an exception was settled.
+enum Settled {
+    /// Return and run the instruction again: something was done about it.
+    Retry,
+    /// Return and run it again although nothing was done.
+    RetryUnchanged,
+    /// Return to the fixup, which is in the frame already.
+    Skip,
+}
+
+/// The last fault that a CPU recovered, for the stories that scenarios tell. Written in the
+/// handler by plain stores.
+pub struct LastFault {
+    esr: AtomicU64,
+    far: AtomicU64,
+    elr: AtomicU64,
+    before: AtomicU64,
+    after: AtomicU64,
+    locks: AtomicU64,
+}
+
+/// A reading of [`LastFault`].
+#[derive(Clone, Copy, Debug)]
+pub struct FaultRecord {
+    /// ESR_EL1.
+    pub esr: u64,
+    /// FAR_EL1.
+    pub far: VirtAddr,
+    /// ELR_EL1: the instruction that faulted.
+    pub elr: u64,
+    /// The slot as the handler found it.
+    pub before: Pte,
+    /// The slot as the handler left it.
+    pub after: Pte,
+    /// Locks that the CPU held when it faulted.
+    pub locks_held: u64,
+}
+
+/// How often one CPU has retried the same instruction on the same address without progress.
+struct Stuck {
+    elr: AtomicU64,
+    far: AtomicU64,
+    retries: AtomicU32,
+}
+
+/// Counts of what became of faults, over all CPUs.
+pub struct Counts {
+    /// Translation faults on arena windows that were recovered with a violation reported.
+    pub recovered: AtomicU64,
+    /// Faults on entries that were valid by the time of the look.
+    pub spurious: AtomicU64,
+    /// Faults that a fixup row answered.
+    pub fixups: AtomicU64,
+}
+
+/// See [`Counts`].
+pub static COUNTS: Counts =
+    Counts { recovered: AtomicU64::new(0), spurious: AtomicU64::new(0), fixups: AtomicU64::new(0) };
+
+static LAST: CpuLocal<LastFault> = CpuLocal::new([const { LastFault::new() }; MAX_CPUS]);
+
+static STUCK: CpuLocal<Stuck> = CpuLocal::new([const { Stuck::new() }; MAX_CPUS]);
+
+impl LastFault {
+    const fn new() -> Self {
+        Self {
+            esr: AtomicU64::new(0),
+            far: AtomicU64::new(0),
+            elr: AtomicU64::new(0),
+            before: AtomicU64::new(0),
+            after: AtomicU64::new(0),
+            locks: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Stuck {
+    const fn new() -> Self {
+        Self { elr: AtomicU64::new(0), far: AtomicU64::new(0), retries: AtomicU32::new(0) }
+    }
+}
+
+/// Handles a synchronous exception taken from EL1. IRQs masked; `frame` is restored on return.
+///
+/// The symbol is part of the interface to debuggers: a breakpoint on it stops at every abort.
+#[unsafe(export_name = "fault_entry")]
+pub fn sync(frame: &mut TrapFrame) {
+    let syndrome = Syndrome::decode(frame.esr);
+    match settle(frame, &syndrome) {
+        Some(Settled::Retry) => STUCK.get().retries.store(0, Ordering::Relaxed),
+        Some(Settled::RetryUnchanged) => retry_unchanged(frame),
+        Some(Settled::Skip) => {}
+        None => crate::oops::exception(frame, &syndrome),
+    }
+}
+
+/// Handles an exception that must not come: FIQ, SError, one from SP_EL0 or AArch32.
+pub fn unexpected(frame: &TrapFrame, what: &str) -> ! {
+    crate::oops::end(frame, format_args!("unexpected {what}: {}", Syndrome::decode(frame.esr)))
+}
+
+/// Handles an exception whose frame did not fit on the stack; runs on the emergency stack.
+pub fn stack_overflow(frame: &TrapFrame) -> ! {
+    crate::oops::end(frame, format_args!("stack overflow: sp={:#018x}", frame.sp))
+}
+
+/// The last fault recovered on `cpu`. Exact when that CPU is not in the handler.
+pub fn last(cpu: CpuId) -> FaultRecord {
+    let last = &LAST[cpu];
+    let read = |field: &AtomicU64| field.load(Ordering::Relaxed);
+    FaultRecord {
+        esr: read(&last.esr),
+        far: VirtAddr::new(read(&last.far)),
+        elr: read(&last.elr),
+        before: Pte::from_bits(read(&last.before)),
+        after: Pte::from_bits(read(&last.after)),
+        locks_held: read(&last.locks),
+    }
+}
+
+/// Settles what can be; `None` is an oops.
+fn settle(frame: &mut TrapFrame, syndrome: &Syndrome) -> Option<Settled> {
+    if !syndrome.is_kernel_data_abort() || !syndrome.far_valid() {
+        return None;
+    }
+    let far = VirtAddr::new(frame.far);
+    if let Some(row) = access::row_of(VirtAddr::new(frame.elr)) {
+        return Some(settle_by_fixup(frame, syndrome, far, row));
+    }
+    if !syndrome.is_translation_fault() {
+        return None;
+    }
+    match crate::lab::find_program(frame, |program| recover(program, frame, syndrome, far)) {
+        Some(Some(settled)) => Some(settled),
+        _ => mapped_by_now(far, None).then(spurious),
+    }
+}
+
+/// An accessor that may fault: retried if the page came meanwhile, skipped with a zero otherwise.
+/// An access of the running program's own to its arena is a violation, and no scratch is needed.
+fn settle_by_fixup(
+    frame: &mut TrapFrame,
+    syndrome: &Syndrome,
+    far: VirtAddr,
+    row: &access::Row,
+) -> Settled {
+    let scratch = running::with_current(|program| program.arena().map(|arena| arena.scratch()));
+    if syndrome.is_translation_fault() && mapped_by_now(far, scratch.flatten()) {
+        return spurious();
+    }
+    running::with_current(|program| {
+        if let Some(arena) = program.arena()
+            && arena.window().recovers(far)
+        {
+            let entry = arena.entry(far).unwrap_or(Pte::EMPTY);
+            let user = arena.window().to_user(far);
+            violation::record(program, frame, syndrome.is_write(), user, entry, entry);
+        }
+    });
+    COUNTS.fixups.fetch_add(1, Ordering::Relaxed);
+    frame.elr = row.fixup;
+    Settled::Skip
+}
+
+/// A kernel function's access on behalf of `program`: recovered if the address is its arena's.
+fn recover(
+    program: &Program,
+    frame: &TrapFrame,
+    syndrome: &Syndrome,
+    far: VirtAddr,
+) -> Option<Settled> {
+    let arena = program.arena()?;
+    let (before, after) = match arena.recover(far) {
+        Recovery::NotOurs => return None,
+        Recovery::Again => return Some(Settled::RetryUnchanged),
+        Recovery::Spurious(_) => return Some(spurious()),
+        Recovery::Scratch { before, after } => (before, after),
+        Recovery::Lost { before, winner } => (before, winner),
+    };
+    remember(frame, before, after);
+    let user = arena.window().to_user(far);
+    violation::record(program, frame, syndrome.is_write(), user, before, after);
+    COUNTS.recovered.fetch_add(1, Ordering::Relaxed);
+    Some(Settled::Retry)
+}
+
+/// Whether the tables map `far` now to anything but `scratch`: without FEAT_ETS2 a CPU may fault
+/// on a valid entry (litmus `H3`, `P1`), and another CPU may have mapped it since.
+fn mapped_by_now(far: VirtAddr, scratch: Option<arena::addr::Frame>) -> bool {
+    match kmap::walk_to(far).last().frame() {
+        Some(frame) => Some(frame) != scratch,
+        None => false,
+    }
+}
+
+fn spurious() -> Settled {
+    COUNTS.spurious.fetch_add(1, Ordering::Relaxed);
+    Settled::RetryUnchanged
+}
+
+fn remember(frame: &TrapFrame, before: Pte, after: Pte) {
+    if cfg!(feature = "lab") {
+        let last = LAST.get();
+        last.esr.store(frame.esr, Ordering::Relaxed);
+        last.far.store(frame.far, Ordering::Relaxed);
+        last.elr.store(frame.elr, Ordering::Relaxed);
+        last.before.store(before.bits(), Ordering::Relaxed);
+        last.after.store(after.bits(), Ordering::Relaxed);
+        last.locks.store(held::names(CpuId::current()).count() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Counts retries that changed nothing. The same instruction on the same address again and again
+/// is an abort that will never end, and a verdict is worth more than a hang.
+fn retry_unchanged(frame: &TrapFrame) {
+    let stuck = STUCK.get();
+    let same = stuck.elr.load(Ordering::Relaxed) == frame.elr
+        && stuck.far.load(Ordering::Relaxed) == frame.far;
+    let retries = if same { stuck.retries.load(Ordering::Relaxed) + 1 } else { 1 };
+    stuck.elr.store(frame.elr, Ordering::Relaxed);
+    stuck.far.store(frame.far, Ordering::Relaxed);
+    stuck.retries.store(retries, Ordering::Relaxed);
+    if retries == RETRY_LIMIT {
+        crate::deadlock::stuck_abort(frame, retries);
+    }
+}

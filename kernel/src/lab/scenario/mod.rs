@@ -1,0 +1,107 @@
+//! One file a race of the catalogue. Each reads as the mail does: actors, steps, expectation.
+
+mod aa_fault;
+mod aa_same_slot;
+mod free_scratch;
+mod irq_enabled_lock;
+mod leaf_kfunc;
+mod not_ours;
+mod sticky_busy;
+mod two_faulters;
+mod window_edges;
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use arena::addr::{PAGE_SIZE, VirtAddr};
+use arena::stream::{Record, Violation};
+
+use crate::mem::arena::KernelArena;
+use crate::prog::program::{Code, Program};
+use crate::runner::{Ctx, Failure, Outcome, claim};
+
+/// Pages that a scenario's arena may give out.
+const PAGES: u32 = 64;
+
+/// An arena of the run's variant.
+fn new_arena(ctx: &Ctx) -> Result<Arc<KernelArena>, Failure> {
+    let variant = super::variant::find(ctx.variant())
+        .ok_or_else(|| Failure::new(alloc::format!("no variant {}", ctx.variant())))?;
+    (variant.create)(PAGES).map_err(Failure::of("arena"))
+}
+
+/// A program of a scenario, loaded with `arena`.
+fn load(
+    name: &'static str,
+    code: &'static dyn Code,
+    arena: &Arc<KernelArena>,
+) -> Result<Arc<Program>, Failure> {
+    Program::load(name, code, Some(arena.clone())).map_err(Failure::of_debug("program"))
+}
+
+/// Kernel address of page `index` of `arena`.
+fn page(arena: &KernelArena, index: u32) -> VirtAddr {
+    arena.window().page(index)
+}
+
+/// Takes every violation off the program's stderr, and tells its text if the scenario has a story.
+fn drain_violations(ctx: &Ctx, program: &Program) -> Vec<Violation> {
+    let mut all = Vec::new();
+    let Some(reader) = program.stderr.reader() else { return all };
+    for record in reader {
+        let Record::Violation(violation) = record else { continue };
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = violation.render(&mut text, &mut |out, pc| write!(out, "  bt {pc:#018x}"));
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            ctx.story(format_args!("stderr of {}: {line}", program.name()));
+        }
+        all.push(violation);
+    }
+    all
+}
+
+/// Tells what the program printed, if the scenario has a story; returns the number of records.
+fn drain_stdout(ctx: &Ctx, program: &Program) -> usize {
+    let Some(reader) = program.stdout.reader() else { return 0 };
+    let mut count = 0;
+    for record in reader {
+        if let Record::Text(text) = record {
+            count += 1;
+            let text = String::from_utf8_lossy(text.as_bytes());
+            ctx.story(format_args!("stdout of {}: {text}", program.name()));
+        }
+    }
+    count
+}
+
+/// The end of every scenario with one program and one arena: tear the program down, drop the
+/// arena, and see that nothing else held them.
+fn tear_down(ctx: &Ctx, program: Arc<Program>, arena: Arc<KernelArena>) -> Outcome {
+    program.tear_down().map_err(Failure::of_debug("teardown"))?;
+    ctx.story(format_args!(
+        "{} torn down: {:?}, {} nested runs skipped",
+        program.name(),
+        program.life().state(),
+        program.missed()
+    ));
+    claim!(Arc::strong_count(&program) == 1, "somebody still holds the program");
+    drop(program);
+    claim!(Arc::strong_count(&arena) == 1, "somebody still holds the arena");
+    let stats = arena.stats().map_err(Failure::of_debug("arena lock"))?;
+    ctx.story(format_args!(
+        "arena {} destroyed: {} pages mapped, peak {}, {} scratch installs",
+        arena.room(),
+        stats.mapped_pages,
+        stats.peak_pages,
+        stats.scratch_installs
+    ));
+    drop(arena);
+    Ok(())
+}
+
+/// The offset of the `index`th byte of page `page` from the arena's base, as the program sees it.
+fn user_address(arena: &KernelArena, index: u32, byte: u64) -> u64 {
+    arena.window().to_user(page(arena, index)).get() + byte % PAGE_SIZE
+}

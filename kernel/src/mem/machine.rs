@@ -1,0 +1,90 @@
+//! The machine that the arena protocols run on: every method is the instruction of its name.
+
+use arena::addr::{Frame, VirtAddr};
+use arena::hw::{Frames, Hw, Platform, Tables};
+use arena::slot::PteSlot;
+use arena::sync::{AtomicU64, Ordering};
+
+use crate::arch::{atomic, barrier, tlb, zero};
+use crate::mem::frame;
+use crate::mem::kmap::to_virt;
+use crate::mem::lock::IrqSpinLock;
+
+/// This machine. A value without size: all state is in registers and memory.
+#[derive(Clone, Copy)]
+pub struct Machine;
+
+impl Hw for Machine {
+    // Inlined into the protocols: `try_set` must be the bare sequence of its instructions.
+    #[inline(always)]
+    fn compare_exchange(
+        &self,
+        word: &AtomicU64,
+        current: u64,
+        new: u64,
+        order: Ordering,
+    ) -> Result<u64, u64> {
+        atomic::compare_exchange(word, current, new, order)
+    }
+
+    #[inline(always)]
+    fn swap(&self, word: &AtomicU64, new: u64, order: Ordering) -> u64 {
+        atomic::swap(word, new, order)
+    }
+
+    #[inline(always)]
+    fn dsb_ishst(&self) {
+        barrier::dsb_ishst();
+    }
+
+    #[inline(always)]
+    fn dsb_ish(&self) {
+        barrier::dsb_ish();
+    }
+
+    #[inline(always)]
+    fn isb(&self) {
+        barrier::isb();
+    }
+
+    #[inline(always)]
+    fn tlbi_vaale1is(&self, page: VirtAddr) {
+        tlb::vaale1is(page);
+    }
+
+    #[inline(always)]
+    fn tlbi_vmalle1is(&self) {
+        tlb::vmalle1is();
+    }
+}
+
+impl Tables for Machine {
+    #[inline(always)]
+    fn slot(&self, table: Frame, index: usize) -> &PteSlot {
+        assert!(index < 512, "a table has 512 slots");
+        let slot = to_virt(table.start()).get() as *const PteSlot;
+        // SAFETY: `table` comes from a root or a table descriptor, so it is a frame of RAM in the
+        // direct map, 4 KiB aligned, that stays a table while walks can reach it (the trait's
+        // contract). `PteSlot` is one atomic word, valid for any bit pattern.
+        unsafe { &*slot.add(index) }
+    }
+}
+
+impl Frames for Machine {
+    fn alloc(&self) -> Option<Frame> {
+        frame::alloc()
+    }
+
+    fn free(&self, frame: Frame) {
+        frame::free(frame);
+    }
+
+    fn zero(&self, frame: Frame) {
+        // SAFETY: the caller owns the frame, and the direct map makes all of it writable.
+        unsafe { zero::page(to_virt(frame.start())) }
+    }
+}
+
+impl Platform for Machine {
+    type Lock<T: Send> = IrqSpinLock<T>;
+}

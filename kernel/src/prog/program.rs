@@ -1,0 +1,127 @@
+//! A program: code, at most one arena, two streams, a life.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use arena::lifecycle::{Lifecycle, NotDown, NotUnloaded};
+use arena::stream::{DEFAULT_BYTES, NoMemory, Stream};
+
+use crate::mem::arena::KernelArena;
+use crate::prog::running;
+
+/// What a program does. Bytecode will implement this as Rust functions do now.
+pub trait Code: Send + Sync {
+    /// Runs once. `argument` is the context that the attach point hands over.
+    fn run(&self, program: &Program, argument: u64) -> u64;
+}
+
+/// A loaded program.
+pub struct Program {
+    name: &'static str,
+    id: u64,
+    code: &'static dyn Code,
+    arena: Option<Arc<KernelArena>>,
+    /// What the program prints.
+    pub stdout: Stream,
+    /// What the kernel reports about it.
+    pub stderr: Stream,
+    life: Lifecycle,
+    missed: AtomicU64,
+}
+
+/// Why a program did not run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// It was aborted or torn down.
+    NotRunnable,
+    /// It runs on this CPU already, or too many programs do.
+    Nested,
+}
+
+impl Program {
+    /// Loads a program.
+    ///
+    /// # Errors
+    /// No memory for its streams.
+    pub fn load(
+        name: &'static str,
+        code: &'static dyn Code,
+        arena: Option<Arc<KernelArena>>,
+    ) -> Result<Arc<Self>, NoMemory> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        Ok(Arc::new(Self {
+            name,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            code,
+            arena,
+            stdout: Stream::with_capacity(DEFAULT_BYTES)?,
+            stderr: Stream::with_capacity(DEFAULT_BYTES)?,
+            life: Lifecycle::new(),
+            missed: AtomicU64::new(0),
+        }))
+    }
+
+    /// Runs the program on this CPU, in the caller's context: its locks, its IRQ mask. A program
+    /// that committed a violation is aborted when it returns: it runs to its end, on scratch, but
+    /// never again.
+    ///
+    /// # Errors
+    /// [`Refused`]; the program did not run.
+    pub fn run(&self, argument: u64) -> Result<u64, Refused> {
+        let inside = self.life.enter().map_err(|_| Refused::NotRunnable)?;
+        let outcome = match running::enter(self) {
+            Ok(entered) => {
+                let value = self.code.run(self, argument);
+                drop(entered);
+                Ok(value)
+            }
+            Err(nested) => {
+                // Relaxed: a counter.
+                self.missed.fetch_add(1, Ordering::Relaxed);
+                Err(nested)
+            }
+        };
+        if self.life.has_faulted() {
+            self.life.abort();
+        }
+        drop(inside);
+        outcome
+    }
+
+    /// Ends the program for good. Detach it first; nothing may be able to run it again.
+    ///
+    /// # Errors
+    /// It is still inside on some CPU, or was torn down before.
+    pub fn tear_down(&self) -> Result<(), NotDown> {
+        // One that faulted is aborted; whichever it is, nobody enters after this.
+        if self.life.unload() == Err(NotUnloaded::Faulted) {
+            self.life.abort();
+        }
+        self.life.try_teardown()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its number, unique in this boot.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its arena.
+    pub fn arena(&self) -> Option<&Arc<KernelArena>> {
+        self.arena.as_ref()
+    }
+
+    /// Where it stands in its life.
+    pub fn life(&self) -> &Lifecycle {
+        &self.life
+    }
+
+    /// Runs that were skipped because it was running on that CPU already.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+}

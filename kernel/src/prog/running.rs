@@ -1,0 +1,95 @@
+//! Which programs run on each CPU, innermost last: an explicit stack.
+//!
+//! The abort handler asks here whose fault it has. It does not unwind: a kfunc that has not pushed
+//! a frame record yet is invisible to an unwinder at the exception boundary (scenario
+//! `leaf-kfunc`), and visible here.
+
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, compiler_fence};
+
+use crate::arch::percpu::{CpuLocal, MAX_CPUS};
+use crate::prog::program::{Program, Refused};
+
+/// Programs that can be nested on one CPU: a tracepoint inside a tracepoint, an interrupt above.
+pub const DEPTH: usize = 8;
+
+/// One CPU's stack. Only that CPU touches it, so every access is Relaxed; an interrupt's program
+/// pushes above and pops before it returns.
+struct Stack {
+    depth: AtomicUsize,
+    programs: [AtomicPtr<Program>; DEPTH],
+}
+
+static STACKS: CpuLocal<Stack> = CpuLocal::new([const { Stack::new() }; MAX_CPUS]);
+
+impl Stack {
+    const fn new() -> Self {
+        Self {
+            depth: AtomicUsize::new(0),
+            programs: [const { AtomicPtr::new(core::ptr::null_mut()) }; DEPTH],
+        }
+    }
+}
+
+/// The program is on this CPU's stack while this lives.
+pub struct Entered<'p> {
+    program: PhantomData<&'p Program>,
+}
+
+/// Pushes `program`, which stays borrowed while it is on the stack.
+///
+/// # Errors
+/// [`Refused::Nested`] when it is on this CPU's stack already (its own kfunc fired its own
+/// tracepoint), or the stack is full.
+pub fn enter(program: &Program) -> Result<Entered<'_>, Refused> {
+    let stack = STACKS.get();
+    let depth = stack.depth.load(Ordering::Relaxed);
+    let pointer = core::ptr::from_ref(program).cast_mut();
+    let inside = stack.programs[..depth].iter().any(|p| p.load(Ordering::Relaxed) == pointer);
+    let Some(entry) = stack.programs.get(depth).filter(|_| !inside) else {
+        return Err(Refused::Nested);
+    };
+    // Depth first: an interrupt between the two stores pushes above this entry, not into it.
+    stack.depth.store(depth + 1, Ordering::Relaxed);
+    compiler_fence(Ordering::SeqCst);
+    entry.store(pointer, Ordering::Relaxed);
+    Ok(Entered { program: PhantomData })
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let stack = STACKS.get();
+        let top = stack.depth.load(Ordering::Relaxed) - 1;
+        stack.programs[top].store(core::ptr::null_mut(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        stack.depth.store(top, Ordering::Relaxed);
+    }
+}
+
+/// Calls `with` with the program that runs on this CPU now, if one does.
+pub fn with_current<R>(with: impl FnOnce(&Program) -> R) -> Option<R> {
+    let stack = STACKS.get();
+    let top = stack.depth.load(Ordering::Relaxed).checked_sub(1)?;
+    let pointer = stack.programs[top].load(Ordering::Relaxed);
+    // SAFETY: an entry below `depth` is null for the moment of its push or pop, or was stored by
+    // `enter` on this CPU from a reference that stays borrowed until the entry is popped; `with`
+    // returns before that, since the pop runs on this CPU too.
+    unsafe { pointer.as_ref() }.map(with)
+}
+
+/// Programs on this CPU's stack.
+pub fn depth() -> usize {
+    STACKS.get().depth.load(Ordering::Relaxed)
+}
+
+/// Calls `each` with every program on this CPU's stack, outermost first.
+pub fn for_each(mut each: impl FnMut(&Program)) {
+    let stack = STACKS.get();
+    let depth = stack.depth.load(Ordering::Relaxed);
+    for entry in &stack.programs[..depth] {
+        // SAFETY: as in `with_current`.
+        if let Some(program) = unsafe { entry.load(Ordering::Relaxed).as_ref() } {
+            each(program);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Recording a violation: in the abort handler, so without a lock, an allocation or any text.
+
+use arena::addr::VirtAddr;
+use arena::pte::Pte;
+use arena::stream::{self, Violation};
+
+use crate::arch::percpu::CpuId;
+use crate::arch::stack::Backtrace;
+use crate::arch::trap::TrapFrame;
+use crate::prog::program::Program;
+
+/// Puts the violation on the program's stderr stream and marks the program faulted.
+///
+/// `user` is the address as the program knows it; `before` and `after` are the slot's entries, for
+/// the story. A full stream drops the record and counts it; the program is marked all the same.
+pub fn record(
+    program: &Program,
+    frame: &TrapFrame,
+    write: bool,
+    user: VirtAddr,
+    before: Pte,
+    after: Pte,
+) {
+    let mut calls = stream::Backtrace::new();
+    for pc in Backtrace::from_record(frame.x[29]).take(stream::Backtrace::MOST) {
+        calls.push(pc);
+    }
+    let violation = Violation {
+        write,
+        address: user.get(),
+        pc: frame.elr,
+        program: program.id(),
+        cpu: CpuId::current().index() as u32,
+        slot_before: before.bits(),
+        slot_after: after.bits(),
+        backtrace: calls,
+    };
+    // Dropped and counted when the stream is full.
+    program.stderr.put_violation(&violation);
+    program.life().mark_faulted();
+}

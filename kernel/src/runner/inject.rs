@@ -1,0 +1,65 @@
+//! Faults on demand, so that the harness can be seen to notice each of them.
+
+use crate::arch::irq;
+use crate::log;
+
+/// What `inject=` may ask for.
+const KNOWN: &[&str] =
+    &["silent", "garbage", "oops", "hang", "panic", "cut", "second-header", "after-end"];
+
+/// Whether `what` can be injected.
+pub fn is_known(what: &str) -> bool {
+    KNOWN.contains(&what)
+}
+
+/// Faults that come before the first line of the log.
+pub fn before_the_log(what: &str) {
+    match what {
+        "silent" => stop(),
+        "garbage" => {
+            garbage();
+            stop()
+        }
+        _ => {}
+    }
+}
+
+/// Faults that come after `started` items: all before the second.
+pub fn between_items(what: &str, started: usize) {
+    if started != 1 {
+        return;
+    }
+    match what {
+        "oops" => {
+            crate::prog::kfunc::read_word(arena::addr::VirtAddr::new(0xffff_7fff_dead_0000));
+        }
+        "hang" => stop(),
+        "panic" => panic!("injected"),
+        "cut" => crate::arch::exit::exit(crate::arch::exit::Code::Passed),
+        "second-header" => log!("KTAP version 1"),
+        _ => {}
+    }
+}
+
+/// Faults that come after the last result.
+pub fn after_the_end(what: &str) {
+    if what == "after-end" {
+        log!("# one line too many");
+    }
+}
+
+/// 64 KiB that are no KTAP: a linear congruential sequence, the same each time.
+fn garbage() {
+    let mut state: u32 = 1;
+    for _ in 0..64 * 1024 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        crate::dev::uart::write(&[(state >> 24) as u8]);
+    }
+}
+
+fn stop() -> ! {
+    irq::mask_all();
+    loop {
+        crate::arch::barrier::wfi();
+    }
+}

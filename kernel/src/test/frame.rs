@@ -1,0 +1,121 @@
+//! Frames and heap: exhaustion is a value, and everything comes back.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use arena::addr::{Frame, PAGE_SIZE};
+
+use crate::arch::smp::{self, CpuSet};
+use crate::mem::{frame, kmap};
+use crate::prog::kfunc;
+use crate::runner::{Ctx, Failure, Outcome, claim, item};
+
+item! {
+    name: "frames-are-distinct-and-all-come-back",
+    suite: "frame",
+    about: "a thousand frames are distinct, in RAM, and the count is exact afterwards",
+    run: distinct,
+}
+
+item! {
+    name: "frame-exhaustion-is-an-error-value",
+    suite: "frame",
+    about: "allocate until none is left, free all, allocate again",
+    run: exhaustion,
+}
+
+item! {
+    name: "heap-exhaustion-is-an-error-value",
+    suite: "frame",
+    about: "a request that cannot be served is refused, and frames are still served after it",
+    run: heap_exhaustion,
+}
+
+item! {
+    name: "frames-are-not-given-to-two-cpus",
+    suite: "frame",
+    about: "all CPUs mark, check and free frames at once",
+    min_cpus: 2,
+    run: two_cpus,
+}
+
+fn distinct(_: &Ctx) -> Outcome {
+    let before = frame::in_use();
+    let frames: Vec<_> = (0..1000).filter_map(|_| frame::alloc()).collect();
+    let set: BTreeSet<_> = frames.iter().copied().collect();
+    claim!(set.len() == 1000, "{} distinct frames of 1000", set.len());
+    claim!(set.iter().all(|frame| kmap::is_ram(frame.start())), "a frame is not RAM");
+    let now = frame::in_use();
+    claim!(now == before + 1000, "{before} in use, then {now}");
+    frames.into_iter().for_each(frame::free);
+    Ok(())
+}
+
+fn exhaustion(_: &Ctx) -> Outcome {
+    // The frames themselves hold the list: a vector would grow while memory runs out.
+    let mut head = 0;
+    let mut count = 0_u64;
+    while let Some(frame) = frame::alloc() {
+        kfunc::write_word(kmap::to_virt(frame.start()), head);
+        head = frame.number();
+        count += 1;
+    }
+    while head != 0 {
+        let frame = Frame::from_number(head);
+        head = kfunc::read_word(kmap::to_virt(frame.start()));
+        frame::free(frame);
+    }
+    let total = frame::total();
+    claim!(count > total / 2, "only {count} of {total} frames were to be had");
+    let again = frame::alloc().ok_or_else(|| Failure::new("nothing came back".into()))?;
+    frame::free(again);
+    Ok(())
+}
+
+/// Bytes of the blocks that fill the heap.
+const BLOCK: usize = 256 * 1024;
+
+fn heap_exhaustion(_: &Ctx) -> Outcome {
+    let mut big: Vec<u8> = Vec::new();
+    let bytes = (frame::total() * PAGE_SIZE) as usize;
+    claim!(big.try_reserve_exact(bytes).is_err(), "{bytes} bytes were given");
+    let mut held: Vec<Vec<u8>> = Vec::with_capacity(4096);
+    let mut frames = Vec::with_capacity(200);
+    while held.len() < held.capacity() {
+        let mut block = Vec::new();
+        if block.try_reserve_exact(BLOCK).is_err() {
+            break;
+        }
+        held.push(block);
+    }
+    claim!(held.len() < held.capacity(), "the heap never ran out");
+    // The frame allocator's books have their own reserve.
+    frames.extend((0..200).filter_map(|_| frame::alloc()));
+    let served = frames.len();
+    frames.into_iter().for_each(frame::free);
+    claim!(served == 200, "{served} of 200 frames with the heap exhausted");
+    Ok(())
+}
+
+fn two_cpus(_: &Ctx) -> Outcome {
+    let wrong = AtomicBool::new(false);
+    smp::on_each(CpuSet::online(), |cpu| {
+        let mark = 0xface_0000 + cpu.index() as u64;
+        let mut frames = Vec::with_capacity(100);
+        for _ in 0..50 {
+            frames.extend((0..100).filter_map(|_| frame::alloc()));
+            for frame in &frames {
+                kfunc::write_word(kmap::to_virt(frame.start()), mark);
+            }
+            for frame in frames.drain(..) {
+                if kfunc::read_word(kmap::to_virt(frame.start())) != mark {
+                    wrong.store(true, Ordering::Relaxed);
+                }
+                frame::free(frame);
+            }
+        }
+    });
+    claim!(!wrong.load(Ordering::Relaxed), "two CPUs had the same frame");
+    Ok(())
+}

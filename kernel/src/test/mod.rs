@@ -1,0 +1,8 @@
+//! Guest tests, by topic: what can only be seen on a machine.
+
+mod exception;
+mod frame;
+mod lock;
+mod map;
+mod slot;
+mod smp;
