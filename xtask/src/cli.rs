@@ -1,0 +1,184 @@
+//! The whole command line in one place. Doc comments are the help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Boots the Faultline kernel on QEMU, plays races of the catalogue, tests, debugs.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = false)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Play scenarios in a guest and tell their story (default: aa-fault)
+    Qemu(Qemu),
+    /// Run the host tests, then every guest test and scenario
+    Test(Test),
+    /// Debug a scenario or test: guest halted, gdb-multiarch attached
+    Gdb(Gdb),
+    /// Say what is there, what is missing, what would be done; change nothing
+    Doctor(Doctor),
+    /// Format, clippy on host and target, documentation, house rules
+    Lint(Lint),
+}
+
+/// Where the kernel's toolchain comes from, and whether to fetch what is missing.
+#[derive(Args, Clone, Debug)]
+pub struct Setup {
+    /// Never install anything; say what is missing and how to get it
+    #[arg(long)]
+    pub no_install: bool,
+    /// Take this toolchain for the kernel instead of the first that works
+    #[arg(long, value_enum)]
+    pub toolchain: Option<ToolchainChoice>,
+    /// The QEMU to use
+    #[arg(long, value_name = "PATH")]
+    pub qemu: Option<PathBuf>,
+}
+
+/// The ways to build for the bare-metal target.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum ToolchainChoice {
+    /// The active rustc has the target, or rustup adds it
+    Rustup,
+    /// The active toolchain's rust-src, core built on the way
+    RustSrc,
+    /// Debian's rustc-web and rust-web-src, core built on the way
+    Debian,
+}
+
+/// The virtual machine.
+#[derive(Args, Clone, Debug)]
+pub struct Virt {
+    /// CPUs, 1 to 8
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub smp: u8,
+    /// CPU model, as QEMU names it
+    #[arg(long, value_name = "MODEL", default_value = "cortex-a72")]
+    pub cpu: String,
+    /// Version of the interrupt controller
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub gic: u8,
+    /// Memory, as QEMU takes it (32M and more)
+    #[arg(long, value_name = "SIZE", default_value = "128M")]
+    pub mem: String,
+    /// Enter the kernel at EL2 (virtualization=on)
+    #[arg(long)]
+    pub el2: bool,
+    /// Start the kernel as an ELF or as a flat arm64 Image
+    #[arg(long, value_enum, default_value_t = ImageKind::Elf)]
+    pub image: ImageKind,
+    /// Build the kernel optimised (the default)
+    #[arg(long, overrides_with = "debug")]
+    pub release: bool,
+    /// Build the kernel unoptimised, with overflow checks
+    #[arg(long, overrides_with = "release")]
+    pub debug: bool,
+}
+
+/// How QEMU is given the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Debug)]
+pub enum ImageKind {
+    /// The ELF, entered as bare metal
+    Elf,
+    /// The flat Image, by the Linux boot protocol
+    Flat,
+}
+
+/// `cargo xtask qemu`
+#[derive(Args, Debug)]
+pub struct Qemu {
+    /// Scenarios or tests to play; NAME also selects NAME.*
+    pub scenarios: Vec<String>,
+    /// Protocol variant, as --list shows them
+    #[arg(long, default_value = "default")]
+    pub variant: String,
+    /// Seconds until the guest is taken for hung
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// List scenarios with their variants and exit
+    #[arg(long)]
+    pub list: bool,
+    /// Start the guest halted with gdb attached (as `cargo xtask gdb`)
+    #[arg(long)]
+    pub gdb: bool,
+    /// The machine.
+    #[command(flatten)]
+    pub virt: Virt,
+    /// The toolchain.
+    #[command(flatten)]
+    pub setup: Setup,
+    /// Further arguments for QEMU, after --
+    #[arg(last = true, value_name = "QEMU ARGS")]
+    pub qemu_args: Vec<String>,
+}
+
+/// `cargo xtask test`
+#[derive(Args, Debug)]
+pub struct Test {
+    /// Run only tests whose name (machine/suite/test) contains this; the host tests are left out
+    pub filter: Option<String>,
+    /// List the tests and exit
+    #[arg(long)]
+    pub list: bool,
+    /// Which machines
+    #[arg(long, value_enum, default_value_t = Matrix::Quick)]
+    pub matrix: Matrix,
+    /// Seconds of silence after which a test is taken for hung
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// The toolchain.
+    #[command(flatten)]
+    pub setup: Setup,
+}
+
+/// Sets of machines.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum Matrix {
+    /// cortex-a72 with GICv2 and 2 CPUs; max with GICv3 and 4 CPUs
+    Quick,
+    /// Also cortex-a53, neoverse-n1, 1 and 8 CPUs, EL2 entry, flat Image, debug build
+    Full,
+}
+
+/// `cargo xtask gdb`
+#[derive(Args, Debug)]
+pub struct Gdb {
+    /// Scenario or test to debug
+    #[arg(default_value = "aa-fault")]
+    pub scenario: String,
+    /// Protocol variant
+    #[arg(long, default_value = "default")]
+    pub variant: String,
+    /// Run this gdb script instead of a session, and exit with gdb's code
+    #[arg(long, value_name = "FILE")]
+    pub batch: Option<PathBuf>,
+    /// The machine.
+    #[command(flatten)]
+    pub virt: Virt,
+    /// The toolchain.
+    #[command(flatten)]
+    pub setup: Setup,
+}
+
+/// `cargo xtask doctor`
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// The toolchain.
+    #[command(flatten)]
+    pub setup: Setup,
+}
+
+/// `cargo xtask lint`
+#[derive(Args, Debug)]
+pub struct Lint {
+    /// The toolchain.
+    #[command(flatten)]
+    pub setup: Setup,
+}

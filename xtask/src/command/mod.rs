@@ -1,0 +1,7 @@
+//! The commands, one file each.
+
+pub mod doctor;
+pub mod gdb;
+pub mod lint;
+pub mod qemu;
+pub mod test;

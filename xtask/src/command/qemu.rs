@@ -1,0 +1,226 @@
+//! `cargo xtask qemu`: play scenarios and tell their story.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use ktap::item::{Expect, Item};
+
+use crate::cli::{self, Qemu as Options};
+use crate::command::gdb;
+use crate::exit::Exit;
+use crate::guest::Next;
+use crate::items;
+use crate::judge::judge;
+use crate::machine::{Machine, Qemu, nearest};
+use crate::report::put;
+use crate::run::{Boot, Booted, Kernel};
+use crate::symbol::Symbols;
+use crate::toolchain;
+
+/// Played when no scenario is named: the founding case.
+const FOUNDING: &str = "aa-fault";
+
+/// Runs the command.
+///
+/// # Errors
+/// Wrong names, missing tools, a kernel that does not build.
+pub fn run(options: &Options) -> Result<Exit> {
+    let toolchain = toolchain::choose(&options.setup)?;
+    let machine = Machine::from_options(&options.virt);
+    if options.list {
+        let kernel = Kernel::build(&toolchain, machine.build)?;
+        list(&items::read(&kernel.elf)?);
+        return Ok(Exit::Passed);
+    }
+    let qemu = Qemu::find(&options.setup)?;
+    qemu.check_cpu(&machine.cpu)?;
+    let kernel = Kernel::build(&toolchain, machine.build)?;
+    let items = items::read(&kernel.elf)?;
+    let names = match options.scenarios.as_slice() {
+        [] => vec![FOUNDING.to_string()],
+        names => names.to_vec(),
+    };
+    let selected = items::select(&items, &names)?;
+    check_variant(&items, &options.variant)?;
+    if options.gdb {
+        return gdb::session(
+            &gdb_options(options, &names[0]),
+            &qemu,
+            &machine,
+            &kernel,
+            selected[0],
+        );
+    }
+    let symbols = Symbols::of(&kernel.elf);
+    let mut exit = Exit::Passed;
+    for group in boots(&selected) {
+        let boot = Boot {
+            qemu: &qemu,
+            machine: &machine,
+            kernel: &kernel,
+            items: group,
+            variant: &options.variant,
+            words: vec!["story=1".into()],
+            qemu_args: options.qemu_args.clone(),
+            silence: Duration::from_secs(options.timeout),
+            log: "qemu".into(),
+        };
+        exit = exit.and(play(&boot, &symbols)?);
+    }
+    Ok(exit)
+}
+
+/// What can share a boot does; what must end badly has one of its own.
+fn boots<'a>(items: &[&'a Item]) -> Vec<Vec<&'a Item>> {
+    let (together, alone): (Vec<_>, Vec<_>) =
+        items.iter().copied().partition(|item| item.expect == Expect::Pass);
+    let together = if together.is_empty() { vec![] } else { vec![together] };
+    together.into_iter().chain(alone.into_iter().map(|item| vec![item])).collect()
+}
+
+/// One boot: its command line, its story, its verdict.
+fn play(boot: &Boot<'_>, symbols: &Symbols) -> Result<Exit> {
+    let arguments: Vec<_> =
+        boot.arguments().iter().map(|argument| quoted(&argument.to_string_lossy())).collect();
+    put(&format!("$ {} {}\n", boot.qemu.path.display(), arguments.join(" ")));
+    let booted = boot.run(|line, _| {
+        if let Some(line) = told(line) {
+            put(&format!("{line}\n"));
+            for frame in symbols.of_line(line) {
+                put(&format!("      {frame}\n"));
+            }
+        }
+        Next::More
+    })?;
+    let (exit, verdict) = verdict(boot, &booted);
+    put(&format!("{verdict}\n"));
+    Ok(exit)
+}
+
+/// The lines of a log that are for people: all but KTAP's own punctuation.
+fn told(line: &str) -> Option<&str> {
+    let trimmed = line.trim_start();
+    let punctuation = ["KTAP version", "1..", "# Subtest:", "ok ", "not ok "];
+    if trimmed.is_empty() || punctuation.iter().any(|start| trimmed.starts_with(start)) {
+        return None;
+    }
+    let text = trimmed.strip_prefix("# ").unwrap_or(trimmed);
+    Some(text.strip_prefix("| ").unwrap_or(text))
+}
+
+/// The one line at the end. Under the default protocol an oops that the catalogue asks for is a
+/// pass; under a broken variant the guest's own verdict stands.
+fn verdict(boot: &Boot<'_>, booted: &Booted) -> (Exit, String) {
+    let names: Vec<_> = boot.items.iter().map(|item| item.name.as_str()).collect();
+    let names = names.join(", ");
+    let place = format!("{}, {:.2} s", boot.machine, booted.finished.wall.as_secs_f32());
+    if boot.variant == "default"
+        && let [item] = boot.items[..]
+        && item.expect != Expect::Pass
+    {
+        return match judge(&item.expect, &booted.outcome) {
+            Ok(()) => (Exit::Passed, format!("PASS {names}: ended as it must ({place})")),
+            Err(why) => {
+                let exit = booted.outcome.exit.max(Exit::Failed);
+                (exit, format!("FAIL {names}: {why} ({place})"))
+            }
+        };
+    }
+    match booted.outcome.exit {
+        Exit::Passed => (Exit::Passed, format!("PASS {names} ({place})")),
+        exit => {
+            let under = match boot.variant {
+                "default" => String::new(),
+                variant => format!(" under {variant}"),
+            };
+            let why = reason(booted);
+            (
+                exit,
+                format!(
+                    "FAIL {names}{under} {exit}: {why} ({place}; log: {})",
+                    booted.log.display()
+                ),
+            )
+        }
+    }
+}
+
+/// Why a boot failed: a failing claim's own words, where there are any.
+fn reason(booted: &Booted) -> String {
+    let claim = booted.outcome.results.iter().flat_map(|result| &result.output).find_map(|line| {
+        line.strip_prefix("FAIL: ")
+            .filter(|text| *text != "deadlock")
+            .or_else(|| line.starts_with("deadlock: ").then_some(line.as_str()))
+    });
+    match (booted.outcome.exit, claim) {
+        (Exit::Failed, Some(claim)) => claim.to_string(),
+        _ => booted.outcome.why.clone(),
+    }
+}
+
+/// Checks a variant's name against those that the image's items know.
+///
+/// # Errors
+/// The nearest that exists.
+pub fn check_variant(items: &[Item], variant: &str) -> Result<()> {
+    let known: Vec<&str> =
+        items.iter().flat_map(|item| &item.variants).map(|variant| variant.name.as_str()).collect();
+    if variant == "default" || known.contains(&variant) {
+        return Ok(());
+    }
+    let hint = nearest(variant, known.into_iter())
+        .map_or(String::new(), |variant| format!("; did you mean {variant}?"));
+    bail!("no protocol variant is called {variant}{hint} (`cargo xtask qemu --list` lists them)")
+}
+
+fn list(items: &[Item]) {
+    for item in items.iter().filter(|item| item.suite == "scenario") {
+        put(&format!("{:<28} {}\n", item.name, item.about));
+        for variant in &item.variants {
+            put(&format!("  --variant {:<16} {}\n", variant.name, variant.about));
+        }
+    }
+}
+
+fn gdb_options(options: &Options, scenario: &str) -> cli::Gdb {
+    cli::Gdb {
+        scenario: scenario.into(),
+        variant: options.variant.clone(),
+        batch: None,
+        virt: options.virt.clone(),
+        setup: options.setup.clone(),
+    }
+}
+
+/// An argument as a shell takes it.
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:@+%".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        return argument.to_string();
+    }
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_is_told_without_ktap_s_punctuation() {
+        assert_eq!(told("    # | arena 0: created"), Some("arena 0: created"));
+        assert_eq!(told("# oops: cpu=0"), Some("oops: cpu=0"));
+        assert_eq!(told("Bail out! oops: x"), Some("Bail out! oops: x"));
+        for line in
+            ["KTAP version 1", "    1..3", "    ok 1 x", "not ok 1 s", "    # Subtest: s", ""]
+        {
+            assert_eq!(told(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_can_be_pasted() {
+        assert_eq!(quoted("virt,gic-version=2"), "virt,gic-version=2");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+}

@@ -1,0 +1,91 @@
+//! The host half: `cargo test` of the crates that build anywhere.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::record::{Record, Status};
+use crate::report::put;
+
+/// Runs the host tests, each a record.
+///
+/// # Errors
+/// cargo cannot be started.
+pub fn run() -> Result<Vec<Record>> {
+    put("host: cargo test\n");
+    let mut child = Command::new("cargo")
+        .args(["test", "--quiet", "--no-fail-fast", "--", "--format", "pretty"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo cannot be started")?;
+    let stdout = child.stdout.take().context("cargo has no output")?;
+    let mut lines = Vec::new();
+    for line in BufReader::new(stdout).split(b'\n') {
+        lines.push(String::from_utf8_lossy(&line?).into_owned());
+    }
+    let succeeded = child.wait()?.success();
+    let mut records = parse(&lines);
+    let failed = records.iter().any(|record| record.status.is_failure());
+    if !succeeded && !failed {
+        records.push(record("cargo-test", Status::NoVerdict("cargo test failed".into())));
+    }
+    if !succeeded {
+        lines.iter().for_each(|line| put(&format!("    {line}\n")));
+    }
+    Ok(records)
+}
+
+/// The results in the output of Rust's test harness.
+fn parse(lines: &[String]) -> Vec<Record> {
+    lines
+        .iter()
+        .filter_map(|line| {
+            let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+            let status = match result {
+                "ok" => Status::Passed,
+                "ignored" => Status::Skipped("ignored".into()),
+                _ if result.starts_with("FAILED") => Status::Failed("see the output above".into()),
+                _ => return None,
+            };
+            Some(record(name.trim_end_matches(" - should panic"), status))
+        })
+        .collect()
+}
+
+fn record(name: &str, status: Status) -> Record {
+    Record {
+        machine: "host".into(),
+        suite: name.split("::").next().unwrap_or("host").into(),
+        name: name.into(),
+        status,
+        wall: Duration::ZERO,
+        output: Vec::new(),
+        log: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_result_line_of_the_test_harness_is_counted() {
+        let lines = [
+            "running 4 tests",
+            "test a::works ... ok",
+            "test b::breaks ... FAILED",
+            "test c::later ... ignored",
+            "test d::dies - should panic ... ok",
+            "test result: FAILED. 2 passed; 1 failed",
+        ]
+        .map(String::from);
+        let records = parse(&lines);
+        let names: Vec<_> = records.iter().map(|record| record.name.as_str()).collect();
+        assert_eq!(names, ["a::works", "b::breaks", "c::later", "d::dies"]);
+        assert!(records[1].status.is_failure());
+        assert_eq!(records[2].status, Status::Skipped("ignored".into()));
+    }
+}

@@ -1,0 +1,334 @@
+//! One run of QEMU: started, followed line by line, and ended whatever happens.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::interrupt;
+
+/// Bytes of a serial log after which the guest is taken for a garbage source and ended.
+const LOG_LIMIT: usize = 16 << 20;
+/// Bytes of one line that are handed on; the raw log keeps all.
+const LINE_LIMIT: usize = 8192;
+/// How long a guest may take to end once its log says that it is through.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often a wait looks up to see whether the person wants to stop.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// A QEMU child. Killed when dropped, so that none is left behind.
+pub struct Guest {
+    child: Child,
+}
+
+/// What is to be run.
+pub struct Plan<'a> {
+    /// The QEMU program.
+    pub qemu: &'a Path,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Where the raw serial log goes.
+    pub log: PathBuf,
+    /// Silence after which the guest is hung.
+    pub silence: Duration,
+    /// Time after which it is hung whatever it prints.
+    pub total: Duration,
+}
+
+/// How a run ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// QEMU exited with this code.
+    Exited(i32),
+    /// QEMU was killed by a signal that was not ours.
+    Killed(i32),
+    /// It printed nothing for this long.
+    Silent(Duration),
+    /// It took longer than this in all.
+    Overdue(Duration),
+    /// It printed more than any log can be.
+    Flood,
+    /// It did not end after its log was complete.
+    Lingered,
+    /// The person ended it.
+    Interrupted,
+}
+
+/// What a finished run leaves.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub end: End,
+    /// From start to exit.
+    pub wall: Duration,
+    /// What QEMU itself said, on stderr.
+    pub complaints: String,
+}
+
+/// What the follower of a log wants next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// More lines.
+    More,
+    /// Nothing: the log is complete, and the guest should end.
+    Through,
+    /// That QEMU be killed this instant, as an accident would: for the harness's own tests.
+    Kill,
+}
+
+/// Runs QEMU to its end and calls `each` with every line of the serial log as it comes, without
+/// its newline. A last line without one is handed on too.
+///
+/// # Errors
+/// QEMU cannot be started, or the log cannot be written.
+pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finished> {
+    let mut log = File::create(&plan.log)
+        .with_context(|| format!("the serial log {} cannot be written", plan.log.display()))?;
+    let started = Instant::now();
+    let mut guest = Guest::start(plan.qemu, &plan.arguments)?;
+    let serial = guest.reader();
+    let mut lines = Lines::default();
+    let mut through = None;
+    let mut heard = Instant::now();
+    let end = loop {
+        match serial.recv_timeout(GLANCE) {
+            Ok(bytes) => {
+                log.write_all(&bytes).with_context(|| {
+                    format!("the serial log {} cannot be written", plan.log.display())
+                })?;
+                heard = Instant::now();
+                let mut kill = false;
+                lines.feed(&bytes, |line| match each(line) {
+                    Next::More => {}
+                    Next::Through => {
+                        through.get_or_insert_with(Instant::now);
+                    }
+                    Next::Kill => kill = true,
+                });
+                if kill {
+                    // Its end is then seen like any other.
+                    let _ = guest.child.kill();
+                }
+                if lines.seen > LOG_LIMIT {
+                    break End::Flood;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break guest.wait(),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if interrupt::requested() {
+            break End::Interrupted;
+        }
+        if through.is_some_and(|since| since.elapsed() > GRACE) {
+            break End::Lingered;
+        }
+        if heard.elapsed() > plan.silence {
+            break End::Silent(plan.silence);
+        }
+        if started.elapsed() > plan.total {
+            break End::Overdue(plan.total);
+        }
+    };
+    lines.finish(|line| {
+        each(line);
+    });
+    let complaints = guest.stop();
+    Ok(Finished { end, wall: started.elapsed(), complaints })
+}
+
+impl Guest {
+    /// Starts QEMU in a process group of its own, without a terminal.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(qemu: &Path, arguments: &[OsString]) -> Result<Self> {
+        let child = with_parent_death_signal(qemu)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("{} cannot be started", qemu.display()))?;
+        Ok(Self { child })
+    }
+
+    /// The serial log in pieces, until QEMU closes it.
+    fn reader(&mut self) -> Receiver<Vec<u8>> {
+        let (sender, receiver) = channel();
+        if let Some(stdout) = self.child.stdout.take() {
+            std::thread::spawn(move || forward(stdout, &sender));
+        }
+        receiver
+    }
+
+    /// Waits for a child whose output has ended.
+    fn wait(&mut self) -> End {
+        let deadline = Instant::now() + GRACE;
+        while Instant::now() < deadline {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return end_of(status),
+                Ok(None) => std::thread::yield_now(),
+                Err(_) => break,
+            }
+        }
+        End::Lingered
+    }
+
+    /// Kills the child if it still runs, and returns what it said on stderr.
+    fn stop(&mut self) -> String {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let mut text = String::new();
+        if let Some(stderr) = self.child.stderr.as_mut() {
+            let _ = stderr.take(64 * 1024).read_to_string(&mut text);
+        }
+        text
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Already dead is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `qemu`, so started that the system kills it when this process dies in a way that runs no code
+/// (SIGKILL), where util-linux's setpriv is there to ask for that.
+pub fn with_parent_death_signal(qemu: &Path) -> Command {
+    const SETPRIV: &str = "/usr/bin/setpriv";
+    // setpriv reports a missing program with a code of its own, not as a failed start.
+    if !Path::new(SETPRIV).exists() || !is_there(qemu) {
+        return Command::new(qemu);
+    }
+    let mut command = Command::new(SETPRIV);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(qemu);
+    command
+}
+
+fn is_there(program: &Path) -> bool {
+    if program.components().count() > 1 {
+        return program.exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+}
+
+fn end_of(status: ExitStatus) -> End {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => End::Exited(code),
+        (None, Some(signal)) => End::Killed(signal),
+        (None, None) => End::Killed(0),
+    }
+}
+
+fn forward(mut from: impl Read, to: &Sender<Vec<u8>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if to.send(buffer[..count].to_vec()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Cuts a stream of bytes into lines, in bounded memory.
+#[derive(Default)]
+struct Lines {
+    line: Vec<u8>,
+    seen: usize,
+}
+
+impl Lines {
+    fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
+        self.seen += bytes.len();
+        for &byte in bytes {
+            match byte {
+                b'\n' => {
+                    each(self.line.strip_suffix(b"\r").unwrap_or(&self.line));
+                    self.line.clear();
+                }
+                _ if self.line.len() < LINE_LIMIT => self.line.push(byte),
+                _ => {}
+            }
+        }
+    }
+
+    fn finish(&mut self, mut each: impl FnMut(&[u8])) {
+        if !self.line.is_empty() {
+            each(&self.line);
+            self.line.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines_of(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut lines = Lines::default();
+        let mut all = Vec::new();
+        for piece in pieces {
+            lines.feed(piece, |line| all.push(line.to_vec()));
+        }
+        lines.finish(|line| all.push(line.to_vec()));
+        all
+    }
+
+    #[test]
+    fn lines_survive_any_cut_and_a_missing_newline() {
+        let lines = lines_of(&[b"on", b"e\ntw", b"o\r\nthr", b"ee"]);
+        assert_eq!(lines, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
+    }
+
+    #[test]
+    fn an_endless_line_takes_bounded_memory() {
+        let flood = vec![b'x'; 1 << 20];
+        assert_eq!(lines_of(&[&flood, b"\nok\n"])[0].len(), LINE_LIMIT);
+    }
+
+    fn shell(script: &str, silence_ms: u64) -> (Vec<String>, Finished) {
+        let log = std::env::temp_dir().join(format!("faultline-{}.log", std::process::id()));
+        let plan = Plan {
+            qemu: Path::new("/bin/sh"),
+            arguments: vec!["-c".into(), script.into()],
+            log: log.clone(),
+            silence: Duration::from_millis(silence_ms),
+            total: Duration::from_secs(20),
+        };
+        let mut lines = Vec::new();
+        let finished = run(&plan, |line| {
+            lines.push(String::from_utf8_lossy(line).into_owned());
+            if line == b"through" { Next::Through } else { Next::More }
+        });
+        let _ = std::fs::remove_file(log);
+        (lines, finished.unwrap())
+    }
+
+    #[test]
+    fn an_exit_code_is_told_from_a_signal() {
+        assert_eq!(shell("echo a; exit 3", 9000).1.end, End::Exited(3));
+        let (lines, finished) = shell("echo a; kill -9 $$", 9000);
+        assert_eq!((lines, finished.end), (vec!["a".to_string()], End::Killed(9)));
+    }
+
+    #[test]
+    fn silence_is_a_hang_and_the_child_is_gone() {
+        let (_, finished) = shell("echo $$; exec sleep 60", 300);
+        assert_eq!(finished.end, End::Silent(Duration::from_millis(300)));
+        assert!(finished.wall < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn complaints_on_stderr_are_kept() {
+        assert_eq!(shell("echo wrong >&2; exit 1", 9000).1.complaints, "wrong\n");
+    }
+}

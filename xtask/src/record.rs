@@ -1,0 +1,156 @@
+//! What the whole run came to, test by test: the one source of the terminal's lines, KTAP, JUnit
+//! and JSON.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::exit::Exit;
+
+/// One test on one machine.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Record {
+    /// The machine, or `host`, or `harness`.
+    pub machine: String,
+    /// The suite.
+    pub suite: String,
+    /// The test, `@variant` behind it if it ran under one.
+    pub name: String,
+    /// What it came to.
+    pub status: Status,
+    /// Time, as far as it is known by test.
+    pub wall: Duration,
+    /// What it printed, and what the harness has to add.
+    pub output: Vec<String>,
+    /// The raw serial log.
+    pub log: Option<String>,
+}
+
+/// What one test came to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "status", content = "why")]
+pub enum Status {
+    /// It did what it must.
+    Passed,
+    /// It did not.
+    Failed(String),
+    /// The guest crashed under it.
+    Crashed(String),
+    /// The guest hung under it.
+    Hung(String),
+    /// Its log cannot be believed.
+    NoVerdict(String),
+    /// The machine cannot run it.
+    Skipped(String),
+    /// It never started.
+    NotRun(String),
+}
+
+impl Record {
+    /// The name that filters match: `machine/suite/test`.
+    pub fn path(&self) -> String {
+        format!("{}/{}/{}", self.machine, self.suite, self.name)
+    }
+}
+
+impl Status {
+    /// The exit code that this asks for; `None` for what asks for nothing.
+    pub fn exit(&self) -> Option<Exit> {
+        match self {
+            Self::Passed => Some(Exit::Passed),
+            Self::Failed(_) => Some(Exit::Failed),
+            Self::Crashed(_) => Some(Exit::Crashed),
+            Self::Hung(_) => Some(Exit::Hung),
+            Self::NoVerdict(_) | Self::NotRun(_) => Some(Exit::NoVerdict),
+            Self::Skipped(_) => None,
+        }
+    }
+
+    /// Why, where there is a why.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Passed => None,
+            Self::Failed(why)
+            | Self::Crashed(why)
+            | Self::Hung(why)
+            | Self::NoVerdict(why)
+            | Self::Skipped(why)
+            | Self::NotRun(why) => Some(why),
+        }
+    }
+
+    /// Whether it counts as a failure.
+    pub fn is_failure(&self) -> bool {
+        self.exit().is_some_and(|exit| exit != Exit::Passed)
+    }
+}
+
+/// Counts of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Totals {
+    /// Tests that did what they must.
+    pub passed: usize,
+    /// Tests that did not, whatever the reason.
+    pub failed: usize,
+    /// Tests that the machine cannot run.
+    pub skipped: usize,
+}
+
+impl Totals {
+    /// Counts `records`.
+    pub fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+        records.into_iter().fold(Self::default(), |mut totals, record| {
+            match record.status {
+                Status::Passed => totals.passed += 1,
+                Status::Skipped(_) => totals.skipped += 1,
+                _ => totals.failed += 1,
+            }
+            totals
+        })
+    }
+}
+
+/// The exit code of a run: the highest that any test asks for. A run in which nothing ran, or
+/// everything was skipped, has no verdict.
+pub fn exit_of(records: &[Record]) -> Exit {
+    records.iter().filter_map(|record| record.status.exit()).max().unwrap_or(Exit::NoVerdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(status: Status) -> Record {
+        Record {
+            machine: "m".into(),
+            suite: "s".into(),
+            name: "n".into(),
+            status,
+            wall: Duration::ZERO,
+            output: Vec::new(),
+            log: None,
+        }
+    }
+
+    #[test]
+    fn the_highest_code_wins() {
+        let why = || "why".to_string();
+        let mut records = vec![record(Status::Passed)];
+        assert_eq!(exit_of(&records), Exit::Passed);
+        for (status, exit) in [
+            (Status::Failed(why()), Exit::Failed),
+            (Status::Crashed(why()), Exit::Crashed),
+            (Status::Hung(why()), Exit::Hung),
+            (Status::NotRun(why()), Exit::NoVerdict),
+        ] {
+            records.push(record(status));
+            assert_eq!(exit_of(&records), exit);
+        }
+    }
+
+    #[test]
+    fn a_run_of_nothing_or_of_skips_is_not_green() {
+        assert_eq!(exit_of(&[]), Exit::NoVerdict);
+        assert_eq!(exit_of(&[record(Status::Skipped("no".into()))]), Exit::NoVerdict);
+    }
+}

@@ -1,0 +1,207 @@
+//! What a person sees, and the files that programs read.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use crate::record::{Record, Status, Totals};
+use crate::run::OUTPUT;
+use crate::symbol::Symbols;
+
+/// Lines of a failing test's output that are shown.
+const SHOWN: usize = 40;
+
+/// The terminal, told of every test as it ends.
+pub struct Terminal {
+    total: usize,
+    done: usize,
+    live: bool,
+    colour: bool,
+    symbols: Symbols,
+}
+
+impl Terminal {
+    /// For a run of `total` tests. One live line and colours only on a terminal, no colours under
+    /// NO_COLOR.
+    pub fn new(total: usize, symbols: Symbols) -> Self {
+        let live = std::io::stdout().is_terminal();
+        let colour = live && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { total, done: 0, live, colour, symbols }
+    }
+
+    /// What runs now.
+    pub fn running(&self, what: &str) {
+        if self.live {
+            let mut text = format!("[{}/{}] {what}", self.done, self.total);
+            text.truncate(100);
+            put(&format!("\r\x1b[K{text}"));
+        }
+    }
+
+    /// A test ended.
+    pub fn ended(&mut self, record: &Record) {
+        self.done += 1;
+        if self.live {
+            put("\r\x1b[K");
+        }
+        match &record.status {
+            Status::Passed => {}
+            Status::Skipped(why) => put(&format!("skip {}: {why}\n", record.path())),
+            status => {
+                let why = status.why().unwrap_or_default();
+                put(&format!("{} {}: {why}\n", self.red("FAIL"), record.path()));
+                put(&excerpt(record, &self.symbols));
+            }
+        }
+    }
+
+    fn red(&self, text: &str) -> String {
+        if self.colour { format!("\x1b[31m{text}\x1b[0m") } else { text.to_string() }
+    }
+}
+
+/// The closing line, which CI reads.
+pub fn closing_line(totals: Totals) -> String {
+    let Totals { passed, failed, skipped } = totals;
+    match skipped {
+        0 => format!("{passed} passed, {failed} failed"),
+        _ => format!("{passed} passed, {failed} failed, {skipped} skipped"),
+    }
+}
+
+/// Writes the run as KTAP, JUnit XML and JSON below the output folder.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write_files(records: &[Record]) -> Result<()> {
+    let folder = Path::new(OUTPUT);
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, text))
+            .with_context(|| format!("the report {} cannot be written", path.display()))
+    };
+    write("report.ktap", &ktap(records))?;
+    write("report.xml", &junit(records)?)?;
+    write("report.json", &serde_json::to_string_pretty(records)?)
+}
+
+/// The end of a failing test's output, code addresses resolved.
+fn excerpt(record: &Record, symbols: &Symbols) -> String {
+    let mut text = String::new();
+    let hidden = record.output.len().saturating_sub(SHOWN);
+    if hidden > 0 {
+        let _ = writeln!(text, "    ... {hidden} lines before");
+    }
+    for line in &record.output[hidden..] {
+        let _ = writeln!(text, "    {line}");
+        for frame in symbols.of_line(line) {
+            let _ = writeln!(text, "        {frame}");
+        }
+    }
+    if let Some(log) = &record.log {
+        let _ = writeln!(text, "    serial log: {log}");
+    }
+    text
+}
+
+/// Prints; a closed pipe (`| head`) ends the printing, not the run.
+pub fn put(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+fn ktap(records: &[Record]) -> String {
+    let mut text = format!("KTAP version 1\n1..{}\n", records.len());
+    for (number, record) in (1..).zip(records) {
+        let name = record.path().replace('#', "_");
+        let _ = match &record.status {
+            Status::Passed => writeln!(text, "ok {number} {name}"),
+            Status::Skipped(why) => writeln!(text, "ok {number} {name} # SKIP {why}"),
+            status => {
+                let why = status.why().unwrap_or_default().replace('\n', " ");
+                writeln!(text, "# {why}\nnot ok {number} {name}")
+            }
+        };
+    }
+    text
+}
+
+fn junit(records: &[Record]) -> Result<String> {
+    let mut report = Report::new("faultline");
+    let mut suites: Vec<TestSuite> = Vec::new();
+    for record in records {
+        let name = format!("{}/{}", record.machine, record.suite);
+        if suites.last().is_none_or(|suite| suite.name.as_str() != name) {
+            suites.push(TestSuite::new(name));
+        }
+        let status = match &record.status {
+            Status::Passed => TestCaseStatus::success(),
+            Status::Skipped(why) => {
+                let mut status = TestCaseStatus::skipped();
+                status.set_message(why.as_str());
+                status
+            }
+            status => {
+                let kind = match status {
+                    Status::Failed(_) => NonSuccessKind::Failure,
+                    _ => NonSuccessKind::Error,
+                };
+                let mut status_of_case = TestCaseStatus::non_success(kind);
+                status_of_case.set_message(status.why().unwrap_or_default());
+                status_of_case
+            }
+        };
+        let mut case = TestCase::new(record.name.as_str(), status);
+        case.set_time(record.wall);
+        case.set_system_out(record.output.join("\n"));
+        if let Some(suite) = suites.last_mut() {
+            suite.add_test_case(case);
+        }
+    }
+    report.add_test_suites(suites);
+    Ok(report.to_string()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn record(name: &str, status: Status) -> Record {
+        Record {
+            machine: "m".into(),
+            suite: "s".into(),
+            name: name.into(),
+            status,
+            wall: Duration::from_millis(3),
+            output: vec!["line \u{7} one".into()],
+            log: None,
+        }
+    }
+
+    #[test]
+    fn the_closing_line_names_skips_only_where_there_are_some() {
+        let totals = Totals { passed: 3, failed: 0, skipped: 0 };
+        assert_eq!(closing_line(totals), "3 passed, 0 failed");
+        let totals = Totals { skipped: 2, ..totals };
+        assert_eq!(closing_line(totals), "3 passed, 0 failed, 2 skipped");
+    }
+
+    #[test]
+    fn the_files_agree_on_what_failed() {
+        let records =
+            [record("good", Status::Passed), record("bad", Status::Hung("silence".into()))];
+        let ktap = ktap(&records);
+        assert!(
+            ktap.starts_with("KTAP version 1\n1..2\nok 1 m/s/good\n# silence\nnot ok 2 m/s/bad")
+        );
+        let junit = junit(&records).unwrap();
+        assert!(junit.contains("errors=\"1\"") && junit.contains("silence"), "{junit}");
+        assert!(!junit.contains('\u{7}'), "control characters of a log are no XML");
+    }
+}

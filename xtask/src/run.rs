@@ -1,0 +1,141 @@
+//! Boots: an image, a machine and some items in, an outcome out.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use ktap::item::Item;
+
+use crate::cli::ImageKind;
+use crate::guest::{self, End, Finished, Next, Plan};
+use crate::image::{self, Build};
+use crate::machine::{Machine, Qemu};
+use crate::session::{Outcome, Session};
+use crate::toolchain::Toolchain;
+
+/// Where everything that a run leaves goes.
+pub const OUTPUT: &str = "target/faultline";
+
+/// A kernel that was built, in the forms that machines take it.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The ELF: what debuggers and symbolizers read.
+    pub elf: PathBuf,
+    flat: PathBuf,
+}
+
+/// One boot to be made.
+pub struct Boot<'a> {
+    /// The QEMU.
+    pub qemu: &'a Qemu,
+    /// The machine.
+    pub machine: &'a Machine,
+    /// The kernel.
+    pub kernel: &'a Kernel,
+    /// What the guest is to run.
+    pub items: Vec<&'a Item>,
+    /// Protocol variant.
+    pub variant: &'a str,
+    /// Further words for the kernel's command line.
+    pub words: Vec<String>,
+    /// Further arguments for QEMU.
+    pub qemu_args: Vec<String>,
+    /// Silence after which it is hung.
+    pub silence: Duration,
+    /// Name of its serial log, without folder and ending.
+    pub log: String,
+}
+
+/// What a boot left.
+pub struct Booted {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// How QEMU ended, and when.
+    pub finished: Finished,
+    /// The raw serial log.
+    pub log: PathBuf,
+}
+
+impl Kernel {
+    /// Builds the kernel.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub fn build(toolchain: &Toolchain, build: Build) -> Result<Self> {
+        let elf = image::build(toolchain, build)?;
+        let flat = image::flat(&elf)?;
+        Ok(Self { elf, flat })
+    }
+
+    fn file(&self, kind: ImageKind) -> &Path {
+        match kind {
+            ImageKind::Elf => &self.elf,
+            ImageKind::Flat => &self.flat,
+        }
+    }
+}
+
+impl Boot<'_> {
+    /// The arguments that QEMU gets.
+    pub fn arguments(&self) -> Vec<std::ffi::OsString> {
+        let kernel = self.kernel.file(self.machine.image);
+        self.machine.arguments(kernel, &self.append(), &self.qemu_args)
+    }
+
+    /// Runs it; `each` sees every line, with the session as it stands behind it, and may end the
+    /// guest by `Next::Kill`.
+    ///
+    /// # Errors
+    /// QEMU could not be started, or refused its arguments.
+    pub fn run(&self, mut each: impl FnMut(&str, &Session) -> Next) -> Result<Booted> {
+        let asked: Vec<_> =
+            self.items.iter().map(|item| (item.suite.clone(), item.name.clone())).collect();
+        let mut session = Session::new(&asked);
+        let log = log_path(&self.log)?;
+        let plan = Plan {
+            qemu: &self.qemu.path,
+            arguments: self.arguments(),
+            log: log.clone(),
+            silence: self.silence,
+            total: self.silence * 10,
+        };
+        let mut lines = 0;
+        let finished = guest::run(&plan, |line| {
+            lines += 1;
+            let next = session.line(line);
+            match each(&String::from_utf8_lossy(line), &session) {
+                Next::Kill => Next::Kill,
+                _ => next,
+            }
+        })?;
+        if lines == 0 && matches!(finished.end, End::Exited(1..)) {
+            let said = finished.complaints.trim();
+            bail!("{} did not start the guest: {said}", self.qemu);
+        }
+        let outcome = session.finish(&finished.end, &finished.complaints);
+        Ok(Booted { outcome, finished, log })
+    }
+
+    fn append(&self) -> String {
+        let names: Vec<_> = self.items.iter().map(|item| item.name.as_str()).collect();
+        let mut words = vec![
+            "exit=semihosting".to_string(),
+            format!("run={}", names.join(",")),
+            format!("variant={}", self.variant),
+        ];
+        words.extend(self.words.iter().cloned());
+        words.join(" ")
+    }
+}
+
+/// Where the log called `name` goes; makes the folder.
+fn log_path(name: &str) -> Result<PathBuf> {
+    let folder = Path::new(OUTPUT).join("log");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+    let file: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-.@".contains(c) { c } else { '_' })
+        .collect();
+    Ok(folder.join(format!("{file}.log")))
+}

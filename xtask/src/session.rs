@@ -1,0 +1,227 @@
+//! From a guest's log, as it comes, to what the boot came to. No input or output: lines in, facts
+//! out.
+
+use std::time::Duration;
+
+use ktap::parse::{Event, Parser, Status};
+
+use crate::exit::Exit;
+use crate::guest::{End, Next};
+
+/// Lines of a log that are kept for the report of what went wrong.
+const TAIL: usize = 200;
+
+/// One boot, followed.
+pub struct Session {
+    parser: Parser,
+    /// What was asked for, in the order in which the guest runs it: (suite, name).
+    asked: Vec<(String, String)>,
+    results: Vec<TestResult>,
+    pending: Vec<String>,
+    tail: Vec<String>,
+    bail: Option<String>,
+    doubts: Vec<String>,
+    through: bool,
+}
+
+/// The result of one test of a boot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TestResult {
+    /// Its suite.
+    pub suite: String,
+    /// Its name.
+    pub name: String,
+    /// What the guest said.
+    pub status: Status,
+    /// Its diagnostics, without `# `.
+    pub output: Vec<String>,
+}
+
+/// What a boot came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// Results, in order.
+    pub results: Vec<TestResult>,
+    /// The test that was running when the boot ended badly: (suite, name).
+    pub cut_short: Option<(String, String)>,
+    /// The tests behind it, which never started.
+    pub not_started: Vec<(String, String)>,
+    /// The boot's own verdict, results included.
+    pub exit: Exit,
+    /// Why, in a sentence; empty if it passed.
+    pub why: String,
+    /// What `Bail out!` said.
+    pub bail: Option<String>,
+    /// Lines since the last result.
+    pub tail: Vec<String>,
+}
+
+impl Session {
+    /// A session for a boot that was asked to run `asked`, (suite, name) in command-line order.
+    pub fn new(asked: &[(String, String)]) -> Self {
+        Self {
+            parser: Parser::new(),
+            asked: by_suite(asked),
+            results: Vec::new(),
+            pending: Vec::new(),
+            tail: Vec::new(),
+            bail: None,
+            doubts: Vec::new(),
+            through: false,
+        }
+    }
+
+    /// Takes the next line of the log. Says whether the log is complete.
+    pub fn line(&mut self, line: &[u8]) -> Next {
+        self.remember(&String::from_utf8_lossy(line));
+        for event in self.parser.feed_line(line) {
+            self.event(event);
+        }
+        if self.through || self.bail.is_some() { Next::Through } else { Next::More }
+    }
+
+    /// Results so far.
+    pub fn results(&self) -> &[TestResult] {
+        &self.results
+    }
+
+    /// The test that runs now, as far as the log tells.
+    pub fn running(&self) -> Option<&(String, String)> {
+        self.asked.get(self.results.len())
+    }
+
+    /// The verdict, now that the guest has ended.
+    pub fn finish(mut self, end: &End, complaints: &str) -> Outcome {
+        let incomplete = self.parser.finish();
+        let (exit, why) = self.verdict(end, complaints, incomplete);
+        let broke_off = !self.through;
+        let done = self.results.len().min(self.asked.len());
+        let mut rest = self.asked.split_off(done);
+        let cut_short = (broke_off && !rest.is_empty()).then(|| rest.remove(0));
+        Outcome {
+            results: self.results,
+            cut_short,
+            not_started: rest,
+            exit,
+            why,
+            bail: self.bail,
+            tail: self.tail,
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Item { suite, name, status, .. } => {
+                let expected = self.asked.get(self.results.len());
+                if expected != Some(&(suite.clone(), name.clone())) {
+                    self.doubts.push(format!("the guest reports {name}, which was not next"));
+                }
+                let output = std::mem::take(&mut self.pending);
+                self.tail.clear();
+                self.results.push(TestResult { suite, name, status, output });
+            }
+            Event::Diagnostic { text, .. } => self.pending.push(text),
+            Event::BailOut(text) => self.bail = Some(text),
+            Event::End => self.through = true,
+            Event::Error(error) => self.doubts.push(error.to_string()),
+            Event::Header | Event::Plan(_) | Event::Suite { .. } | Event::SuiteResult { .. } => {}
+        }
+    }
+
+    fn remember(&mut self, line: &str) {
+        if self.tail.len() == TAIL {
+            self.tail.remove(0);
+        }
+        self.tail.push(line.to_string());
+    }
+
+    /// What the boot came to: the highest code that applies, with its reason.
+    fn verdict(&self, end: &End, complaints: &str, incomplete: Option<String>) -> (Exit, String) {
+        let running = self.running().map_or("no test".into(), |(_, name)| name.clone());
+        let mut reasons: Vec<(Exit, String)> = Vec::new();
+        if let Some(bail) = &self.bail {
+            let exit = if is_crash(bail) { Exit::Crashed } else { Exit::Usage };
+            reasons.push((exit, format!("the guest gave up: {bail}")));
+        }
+        reasons.extend(judge_end(end, &running, complaints));
+        // A crash, a hang or a kill explains why the rest is missing.
+        if let Some(place) = incomplete.filter(|_| reasons.is_empty()) {
+            reasons.push((Exit::NoVerdict, format!("the log is cut: {place}; {running} was next")));
+        }
+        if let Some(doubt) = self.doubts.first() {
+            reasons.push((Exit::NoVerdict, format!("the log cannot be believed: {doubt}")));
+        }
+        reasons.extend(self.judge_results(end));
+        reasons.sort_by_key(|(exit, _)| *exit);
+        reasons.pop().unwrap_or((Exit::Passed, String::new()))
+    }
+
+    /// What the results themselves ask for, and whether the exit code agrees with them.
+    fn judge_results(&self, end: &End) -> Vec<(Exit, String)> {
+        let mut reasons = Vec::new();
+        let failed = self.results.iter().filter(|result| result.status == Status::NotOk).count();
+        if failed > 0 {
+            reasons.push((Exit::Failed, format!("{failed} of {} failed", self.results.len())));
+        }
+        let all_skipped =
+            self.results.iter().all(|result| matches!(result.status, Status::Skip(_)));
+        if self.through && all_skipped {
+            reasons.push((Exit::NoVerdict, "nothing ran, or everything was skipped".into()));
+        }
+        if let (true, &End::Exited(code)) = (self.through, end)
+            && code != i32::from(failed > 0)
+        {
+            let text = format!("the guest exited with {code}, its log says {failed} failed");
+            reasons.push((Exit::NoVerdict, text));
+        }
+        reasons
+    }
+}
+
+/// Whether a `Bail out!` is the kernel's own fault, not its environment's.
+pub fn is_crash(bail: &str) -> bool {
+    bail.starts_with("oops:") || bail.starts_with("panic:")
+}
+
+/// What the way in which QEMU ended asks for.
+fn judge_end(end: &End, running: &str, complaints: &str) -> Option<(Exit, String)> {
+    let seconds = |duration: &Duration| duration.as_secs_f32();
+    let said = complaints.trim().lines().last().unwrap_or_default();
+    Some(match end {
+        End::Exited(_) => return None,
+        End::Killed(signal) => (
+            Exit::NoVerdict,
+            format!("QEMU was killed by signal {signal} while {running} ran {said}"),
+        ),
+        End::Silent(limit) => (
+            Exit::Hung,
+            format!("the guest printed nothing for {:.1} s while {running} ran", seconds(limit)),
+        ),
+        End::Overdue(limit) => (
+            Exit::Hung,
+            format!("the guest took more than {:.0} s; {running} was running", seconds(limit)),
+        ),
+        End::Lingered => {
+            (Exit::Hung, "the guest did not end after its log was complete".to_string())
+        }
+        End::Flood => (
+            Exit::NoVerdict,
+            format!("the guest printed more than any log can be while {running} ran"),
+        ),
+        End::Interrupted => (Exit::NoVerdict, format!("interrupted while {running} ran")),
+    })
+}
+
+/// The order in which the guest runs what it was asked: suites as they are first named.
+fn by_suite(asked: &[(String, String)]) -> Vec<(String, String)> {
+    let mut suites: Vec<&str> = Vec::new();
+    for (suite, _) in asked {
+        if !suites.contains(&suite.as_str()) {
+            suites.push(suite);
+        }
+    }
+    suites
+        .iter()
+        .flat_map(|suite| asked.iter().filter(move |(other, _)| other == suite).cloned())
+        .collect()
+}
