@@ -88,8 +88,8 @@ fn apt(root: Root, arguments: &[&str]) -> Result<()> {
     let output = command.stdin(Stdio::null()).output().context("apt-get could not be started")?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
-        bail!("apt-get {} failed: {last}", arguments[0]);
+        let first = text.lines().find(|line| line.starts_with("E: ")).unwrap_or("no message");
+        bail!("apt-get {} failed: {first}", arguments[0]);
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! The harness tried on guests that misbehave on purpose: each must be caught, with the right code
 //! and the right words.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ktap::item::Item;
 
 use super::Job;
@@ -12,7 +13,7 @@ use crate::exit::Exit;
 use crate::guest::Next;
 use crate::machine::{Machine, Qemu};
 use crate::record::{Record, Status};
-use crate::run::{Boot, Booted, Kernel};
+use crate::run::{Boot, Booted, Kernel, OUTPUT};
 
 /// How long a silent guest is waited for here: it is known to be hung.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -32,6 +33,8 @@ struct Misbehaviour {
     image: ImageKind,
     /// QEMU is killed at the first result.
     kill: bool,
+    /// In the device tree, every occurrence of the first becomes the second, of the same length.
+    tree: Option<(&'static str, &'static str)>,
     /// The code that it must lead to.
     exit: Exit,
     /// What the verdict must say.
@@ -44,6 +47,7 @@ const PLAIN: Misbehaviour = Misbehaviour {
     qemu_args: &[],
     image: ImageKind::Elf,
     kill: false,
+    tree: None,
     exit: Exit::NoVerdict,
     says: "",
 };
@@ -116,6 +120,20 @@ const MISBEHAVIOURS: &[Misbehaviour] = &[
         says: "device tree: none at 0x40000000",
         ..PLAIN
     },
+    Misbehaviour {
+        name: "a-tree-without-an-interrupt-controller-is-said",
+        tree: Some(("arm,cortex-a15-gic", "arm,cortex-a99-gic")),
+        exit: Exit::Usage,
+        says: "device tree: a GICv2 or GICv3 interrupt controller is missing",
+        ..PLAIN
+    },
+    Misbehaviour {
+        name: "a-tree-without-a-console-is-said",
+        tree: Some(("arm,pl011", "arm,pl099")),
+        exit: Exit::Usage,
+        says: "device tree: a PL011 console is missing",
+        ..PLAIN
+    },
 ];
 
 /// A job for each misbehaviour that `filter` selects.
@@ -143,6 +161,11 @@ impl Misbehaviour {
     fn play(&self, qemu: &Qemu, kernel: &Kernel, items: &[Item]) -> Result<Record> {
         let names = BEFORE_AND_AFTER.map(String::from);
         let machine = Machine { image: self.image, ..Machine::matrix(Matrix::Quick).remove(0) };
+        let mut qemu_args: Vec<_> =
+            self.qemu_args.iter().map(|argument| argument.to_string()).collect();
+        if let Some(change) = self.tree {
+            qemu_args.extend(["-dtb".into(), changed_tree(qemu, &machine, self.name, change)?]);
+        }
         let words = match self.inject {
             "" => Vec::new(),
             inject => vec![format!("inject={inject}")],
@@ -154,7 +177,7 @@ impl Misbehaviour {
             items: crate::items::select(items, &names)?,
             variant: "default",
             words,
-            qemu_args: self.qemu_args.iter().map(|argument| argument.to_string()).collect(),
+            qemu_args,
             silence: SILENCE,
             log: format!("harness-{}", self.name),
         };
@@ -185,4 +208,52 @@ impl Misbehaviour {
             log: Some(booted.log.display().to_string()),
         }
     }
+}
+
+/// QEMU's own tree for the machine, changed, as a file.
+fn changed_tree(
+    qemu: &Qemu,
+    machine: &Machine,
+    name: &str,
+    (from, to): (&str, &str),
+) -> Result<String> {
+    let path = format!("{OUTPUT}/log/harness-{name}.dtb");
+    let dump = format!("virt,gic-version={},dumpdtb={path}", machine.gic);
+    let status = Command::new(&qemu.path)
+        .args(["-nodefaults", "-display", "none", "-cpu", &machine.cpu, "-machine", &dump])
+        .args(["-smp", &machine.smp.to_string(), "-m", &machine.mem])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    ensure!(status.success(), "{qemu} does not dump its device tree");
+    let mut tree = std::fs::read(&path)?;
+    let places: Vec<_> = (0..tree.len().saturating_sub(from.len()))
+        .filter(|&at| tree[at..].starts_with(from.as_bytes()))
+        .collect();
+    ensure!(!places.is_empty() && from.len() == to.len(), "the device tree has no {from}");
+    for at in places {
+        tree[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    std::fs::write(&path, trimmed(tree))?;
+    Ok(path)
+}
+
+/// A tree without the room that QEMU left in it to grow: it doubles what it is given, and drops
+/// without a word a tree that no longer fits below the kernel.
+fn trimmed(mut tree: Vec<u8>) -> Vec<u8> {
+    /// Offsets of header fields (Devicetree Specification 5.2), big-endian words.
+    const TOTAL_SIZE: usize = 4;
+    const BLOCKS: [(usize, usize); 2] = [(8, 36), (12, 32)];
+    let word = |at: usize| {
+        let bytes = tree.get(at..at + 4).and_then(|bytes| bytes.first_chunk());
+        bytes.map_or(0, |bytes| u32::from_be_bytes(*bytes) as usize)
+    };
+    let end = BLOCKS.map(|(offset, size)| word(offset) + word(size)).into_iter().max();
+    let end = end.unwrap_or(0).next_multiple_of(8);
+    tree.truncate(end);
+    if let Some(field) = tree.get_mut(TOTAL_SIZE..TOTAL_SIZE + 4) {
+        field.copy_from_slice(&(end as u32).to_be_bytes());
+    }
+    tree
 }
