@@ -14,8 +14,9 @@ use crate::arch::percpu::CpuId;
 use crate::arch::stack::{self, Backtrace};
 use crate::arch::trap::TrapFrame;
 use crate::log::{self, Emergency};
-use crate::mem::{arena as windows, held, kmap};
+use crate::mem::{arena as windows, events, held, kmap};
 use crate::prog::running;
+use crate::runner;
 
 /// Return addresses printed at most.
 const BACKTRACE_LINES: usize = 32;
@@ -60,9 +61,15 @@ fn report(out: &Emergency, frame: &TrapFrame, reason: fmt::Arguments<'_>) {
     for lock in held::names(cpu) {
         out.line(format_args!("# oops: lock {lock} owner=cpu{cpu}"));
     }
+    if let Some(test) = runner::running() {
+        out.line(format_args!("# oops: test {test}"));
+    }
     running::for_each(|program| {
         out.line(format_args!("# oops: program {} #{}", program.name(), program.id()));
     });
+    for event in events::last() {
+        out.line(format_args!("# oops: event {event}"));
+    }
     out.line(format_args!("# oops: bt {:#018x}", frame.elr));
     for pc in Backtrace::from_record(frame.x[29]).take(BACKTRACE_LINES) {
         out.line(format_args!("# oops: bt {pc:#018x}"));

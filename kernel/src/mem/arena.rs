@@ -16,6 +16,7 @@ use arena::arena::{AnyArena, Arena, CreateError};
 use arena::protocol::{Protocol, TombstoneProtocol};
 use arena::window::{FULL_PAGES, Window, Zone};
 
+use crate::mem::fallible::{try_arc, try_box};
 use crate::mem::kmap;
 use crate::mem::machine::Machine;
 
@@ -65,10 +66,24 @@ impl KernelArena {
         // The level 1 table above the windows is made at boot, so two creations touch no common
         // slot and need no lock.
         match Arena::<P, Machine>::create(Machine, kmap::root(), window(room), max_pages) {
-            Ok(arena) => Ok(Arc::new(Self { room, arena: Box::new(arena) })),
+            Ok(arena) => Self::house(room, arena),
             Err(error) => {
                 give_room_back(room);
                 Err(error)
+            }
+        }
+    }
+
+    /// Puts an arena into its room; without memory for that, unmakes it.
+    fn house<P: Protocol>(room: u32, arena: Arena<P, Machine>) -> Result<Arc<Self>, CreateError> {
+        match try_box(arena) {
+            // On failure the value is dropped, which destroys the arena and gives the room back.
+            Ok(arena) => try_arc(Self { room, arena }).map_err(|_| CreateError::NoMemory),
+            Err(arena) => {
+                if arena.destroy().is_ok() {
+                    give_room_back(room);
+                }
+                Err(CreateError::NoMemory)
             }
         }
     }

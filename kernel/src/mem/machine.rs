@@ -6,6 +6,7 @@ use arena::slot::PteSlot;
 use arena::sync::{AtomicU64, Ordering};
 
 use crate::arch::{atomic, barrier, tlb, zero};
+use crate::mem::events::{self, Kind};
 use crate::mem::frame;
 use crate::mem::kmap::to_virt;
 use crate::mem::lock::IrqSpinLock;
@@ -24,12 +25,20 @@ impl Hw for Machine {
         new: u64,
         order: Ordering,
     ) -> Result<u64, u64> {
-        atomic::compare_exchange(word, current, new, order)
+        let outcome = atomic::compare_exchange(word, current, new, order);
+        let (kind, old) = match outcome {
+            Ok(old) => (Kind::Cas, old),
+            Err(found) => (Kind::CasLost, found),
+        };
+        events::note(kind, address_of(word), old, new);
+        outcome
     }
 
     #[inline(always)]
     fn swap(&self, word: &AtomicU64, new: u64, order: Ordering) -> u64 {
-        atomic::swap(word, new, order)
+        let old = atomic::swap(word, new, order);
+        events::note(Kind::Swap, address_of(word), old, new);
+        old
     }
 
     #[inline(always)]
@@ -50,11 +59,13 @@ impl Hw for Machine {
     #[inline(always)]
     fn tlbi_vaale1is(&self, page: VirtAddr) {
         tlb::vaale1is(page);
+        events::note(Kind::Tlbi, page.get(), 0, 0);
     }
 
     #[inline(always)]
     fn tlbi_vmalle1is(&self) {
         tlb::vmalle1is();
+        events::note(Kind::TlbiAll, 0, 0, 0);
     }
 }
 
@@ -87,4 +98,9 @@ impl Frames for Machine {
 
 impl Platform for Machine {
     type Lock<T: Send> = IrqSpinLock<T>;
+}
+
+#[inline(always)]
+fn address_of(word: &AtomicU64) -> u64 {
+    core::ptr::from_ref(word).addr() as u64
 }

@@ -2,6 +2,8 @@
 
 pub mod arena;
 pub mod divide;
+pub mod events;
+pub mod fallible;
 pub mod frame;
 pub mod heap;
 pub mod held;

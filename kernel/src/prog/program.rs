@@ -7,6 +7,7 @@ use arena::lifecycle::{Lifecycle, NotDown, NotUnloaded};
 use arena::stream::{DEFAULT_BYTES, NoMemory, Stream};
 
 use crate::mem::arena::KernelArena;
+use crate::mem::fallible::try_arc;
 use crate::prog::running;
 
 /// What a program does. Bytecode will implement this as Rust functions do now.
@@ -49,7 +50,7 @@ impl Program {
         arena: Option<Arc<KernelArena>>,
     ) -> Result<Arc<Self>, NoMemory> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        Ok(Arc::new(Self {
+        try_arc(Self {
             name,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             code,
@@ -58,7 +59,8 @@ impl Program {
             stderr: Stream::with_capacity(DEFAULT_BYTES)?,
             life: Lifecycle::new(),
             missed: AtomicU64::new(0),
-        }))
+        })
+        .map_err(|_| NoMemory)
     }
 
     /// Runs the program on this CPU, in the caller's context: its locks, its IRQ mask. A program

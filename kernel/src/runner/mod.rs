@@ -66,6 +66,12 @@ pub fn run(line: &CommandLine) -> ! {
     exit::exit(if all_passed { Code::Passed } else { Code::Failed })
 }
 
+/// The name of the item that runs now. Any context.
+pub fn running() -> Option<&'static str> {
+    let index = PROGRESS.item.load(Ordering::Relaxed);
+    Item::all().get(index).map(Item::name)
+}
+
 /// Prints a diagnostic of the running item.
 pub fn diagnose(line: fmt::Arguments<'_>) {
     report::diagnostic(line);

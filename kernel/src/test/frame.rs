@@ -7,8 +7,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use arena::addr::{Frame, PAGE_SIZE};
 
 use crate::arch::smp::{self, CpuSet};
+use crate::mem::arena::KernelArena;
 use crate::mem::{frame, kmap};
 use crate::prog::kfunc;
+use crate::prog::program::{Code, Program};
 use crate::runner::{Ctx, Failure, Outcome, claim, item};
 
 item! {
@@ -76,12 +78,27 @@ fn exhaustion(_: &Ctx) -> Outcome {
 /// Bytes of the blocks that fill the heap.
 const BLOCK: usize = 256 * 1024;
 
+/// Bytes of the blocks that fill what the others leave.
+const SMALL: usize = 512;
+
+/// Does nothing.
+struct Nothing;
+
+static NOTHING: Nothing = Nothing;
+
+impl Code for Nothing {
+    fn run(&self, _: &Program, _: u64) -> u64 {
+        0
+    }
+}
+
 fn heap_exhaustion(_: &Ctx) -> Outcome {
     let mut big: Vec<u8> = Vec::new();
     let bytes = (frame::total() * PAGE_SIZE) as usize;
     claim!(big.try_reserve_exact(bytes).is_err(), "{bytes} bytes were given");
     let mut held: Vec<Vec<u8>> = Vec::with_capacity(4096);
     let mut frames = Vec::with_capacity(200);
+    let mut small: Vec<Vec<u8>> = Vec::with_capacity(2 * BLOCK / SMALL);
     while held.len() < held.capacity() {
         let mut block = Vec::new();
         if block.try_reserve_exact(BLOCK).is_err() {
@@ -90,6 +107,17 @@ fn heap_exhaustion(_: &Ctx) -> Outcome {
         held.push(block);
     }
     claim!(held.len() < held.capacity(), "the heap never ran out");
+    // With what is left, small blocks: then there is room for no control structure either.
+    while small.len() < small.capacity() {
+        let mut block = Vec::new();
+        if block.try_reserve_exact(SMALL).is_err() {
+            break;
+        }
+        small.push(block);
+    }
+    claim!(small.len() < small.capacity(), "the heap never ran out of small blocks");
+    claim!(KernelArena::create(1).is_err(), "an arena was made without memory");
+    claim!(Program::load("none", &NOTHING, None).is_err(), "a program was loaded without memory");
     // The frame allocator's books have their own reserve.
     frames.extend((0..200).filter_map(|_| frame::alloc()));
     let served = frames.len();
