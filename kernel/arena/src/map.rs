@@ -9,7 +9,7 @@ use crate::addr::{Frame, PAGE_SHIFT, PAGE_SIZE, PhysAddr, VirtAddr};
 use crate::hw::{Frames, Hw, Tables};
 use crate::pte::{Attributes, Pte, Stamp, State};
 use crate::slot::{PteSlot, finish_flush, publish};
-use crate::walk::walk;
+use crate::walk::{Walk, walk};
 
 /// Bytes that one level 2 block maps.
 pub const BLOCK_SIZE: u64 = level_size(2);
@@ -132,20 +132,14 @@ impl<'m, M: Hw + Tables + Frames> Mapper<'m, M> {
         bytes: u64,
         next: impl FnMut() -> Stamp,
     ) -> Result<(), MapError> {
-        check_alignment(va, bytes)?;
         let mut next = next;
-        let mut done = 0;
-        while done < bytes {
-            let at = va.offset(done);
-            let found = walk(self.machine, self.root, at);
-            let size = level_size(found.level);
+        self.for_each_entry(va, bytes, |at, left, found| {
             if found.last().is_valid() {
-                check_whole(at, bytes - done, size)?;
+                check_whole(at, left, level_size(found.level))?;
                 found.slot.clear(self.machine, at, next());
             }
-            done += size - at.get() % size;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Changes the permission and memory type of every page of a range, which must be mapped.
@@ -160,36 +154,27 @@ impl<'m, M: Hw + Tables + Frames> Mapper<'m, M> {
         attributes: Attributes,
         next: impl FnMut() -> Stamp,
     ) -> Result<(), MapError> {
-        check_alignment(va, bytes)?;
         let mut next = next;
-        let mut done = 0;
-        while done < bytes {
-            let at = va.offset(done);
-            let found = walk(self.machine, self.root, at);
+        self.for_each_entry(va, bytes, |at, left, found| {
             let frame = found.last().frame().ok_or(MapError::NotMapped(at))?;
-            let size = level_size(found.level);
-            check_whole(at, bytes - done, size)?;
+            check_whole(at, left, level_size(found.level))?;
             let entry = match found.level {
                 3 => Pte::page(frame, attributes),
                 _ => Pte::block(frame.start(), attributes),
             };
             found.slot.replace(self.machine, at, entry, &mut next);
-            done += size;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Calls `each` with every mapped region from `va` on, in address order; neighbours that
     /// continue each other in both address spaces with the same attributes are one region.
     pub fn dump(&self, va: VirtAddr, bytes: u64, mut each: impl FnMut(Region)) {
         let mut open: Option<Region> = None;
-        let mut done = 0;
-        while done < bytes {
-            let at = va.offset(done);
-            let found = walk(self.machine, self.root, at);
+        let outcome = self.for_each_entry(va, bytes, |at, left, found| {
             let size = level_size(found.level);
-            let step = (size - at.get() % size).min(bytes - done);
-            let next = region(at, step, size, found.last());
+            let length = (size - at.get() % size).min(left);
+            let next = region(at, length, size, found.last());
             match (&mut open, next) {
                 (Some(first), Some(next)) if first.continues(&next) => first.bytes += next.bytes,
                 (open, next) => {
@@ -198,11 +183,32 @@ impl<'m, M: Hw + Tables + Frames> Mapper<'m, M> {
                     }
                 }
             }
-            done += step;
-        }
+            Ok(())
+        });
+        debug_assert!(outcome.is_ok(), "{va} +{bytes:#x} is not page-aligned");
         if let Some(finished) = open {
             each(finished);
         }
+    }
+
+    /// Calls `each` with every entry that decides about a part of a range, in address order: its
+    /// first address in the range, the bytes of the range from there on, and the walk to it.
+    fn for_each_entry(
+        &self,
+        va: VirtAddr,
+        bytes: u64,
+        mut each: impl FnMut(VirtAddr, u64, &Walk<'m>) -> Result<(), MapError>,
+    ) -> Result<(), MapError> {
+        check_alignment(va, bytes)?;
+        let mut done = 0;
+        while done < bytes {
+            let at = va.offset(done);
+            let found = walk(self.machine, self.root, at);
+            each(at, bytes - done, &found)?;
+            let size = level_size(found.level);
+            done += size - at.get() % size;
+        }
+        Ok(())
     }
 
     /// The slot of `va` in a table of `level`, making the tables above it.

@@ -1,6 +1,6 @@
 //! What distinguishes one lockless update protocol from another.
 //!
-//! [`Default`](TombstoneProtocol) is the one that Faultline defends. Every other implementation is
+//! [`TombstoneProtocol`] is the one that Faultline defends. Every other implementation is
 //! a broken or historic variant of the lab: it overrides the one decision that it is about, and an
 //! oracle or a test must catch it.
 
@@ -50,13 +50,7 @@ pub trait Protocol: Sized + Send + Sync + 'static {
         page: VirtAddr,
         before: Pte,
     ) -> Recovery {
-        let scratch = Pte::page(arena.scratch(), Attributes::KERNEL_DATA);
-        match slot.try_set(arena.machine(), page, scratch) {
-            Ok(()) => Recovery::Scratch { before, after: scratch },
-            // Losing to another fault or to the allocator is success: the retry finds a valid
-            // entry either way, and the access was wild when it was made.
-            Err(winner) => Recovery::Lost { before, winner },
-        }
+        install_scratch(arena, slot, page, before)
     }
 
     /// Whether `frame`, found in a slot that was cleared, belongs to that slot alone and goes back
@@ -66,7 +60,23 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     }
 }
 
-/// The default protocol: DESIGN section 4.
+/// Installs scratch in the slot of `page` unless another installer wins. Lock-free.
+pub fn install_scratch<P: Protocol, M: Platform>(
+    arena: &Arena<P, M>,
+    slot: &PteSlot,
+    page: VirtAddr,
+    before: Pte,
+) -> Recovery {
+    let scratch = Pte::page(arena.scratch(), Attributes::KERNEL_DATA);
+    match slot.try_set(arena.machine(), page, scratch) {
+        Ok(()) => Recovery::Scratch { before, after: scratch },
+        // Losing to another fault or to the allocator is success: the retry finds a valid entry
+        // either way, and the access was wild when it was made.
+        Err(winner) => Recovery::Lost { before, winner },
+    }
+}
+
+/// The default protocol: clears leave tombstones, and whoever meets one flushes.
 #[derive(Debug)]
 pub struct TombstoneProtocol;
 

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use arena::addr::{Frame, VirtAddr};
 use arena::arena::{Arena, CreateError, Recovery};
 use arena::hw::{Irqs, Lock, Platform};
-use arena::protocol::{Protocol, TombstoneProtocol};
+use arena::protocol::{Protocol, TombstoneProtocol, install_scratch};
 use arena::pte::Pte;
 use arena::slot::PteSlot;
 
@@ -55,11 +55,7 @@ impl Protocol for TrylockRetry {
         before: Pte,
     ) -> Recovery {
         let Some(_guard) = arena.lock().try_lock(Irqs::Masked) else { return Recovery::Again };
-        let scratch = Pte::page(arena.scratch(), arena::pte::Attributes::KERNEL_DATA);
-        match slot.try_set(arena.machine(), page, scratch) {
-            Ok(()) => Recovery::Scratch { before, after: scratch },
-            Err(winner) => Recovery::Lost { before, winner },
-        }
+        install_scratch(arena, slot, page, before)
     }
 }
 
