@@ -38,6 +38,8 @@ pub fn stuck_abort(frame: &TrapFrame, retries: u32) -> ! {
     end()
 }
 
+/// The symbol is part of the interface to debuggers: a breakpoint on it stops at every deadlock.
+#[unsafe(export_name = "deadlock_found")]
 fn end() -> ! {
     crate::runner::fail_and_end("deadlock")
 }

@@ -108,6 +108,7 @@ impl Stuck {
 ///
 /// The symbol is part of the interface to debuggers: a breakpoint on it stops at every abort.
 #[unsafe(export_name = "fault_entry")]
+#[inline(never)]
 pub fn sync(frame: &mut TrapFrame) {
     let syndrome = Syndrome::decode(frame.esr);
     match settle(frame, &syndrome) {

@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod arch;
 mod deadlock;
+mod debug;
 mod dev;
 mod fault;
 mod interrupt;

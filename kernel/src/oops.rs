@@ -33,7 +33,11 @@ pub fn exception(frame: &TrapFrame, syndrome: &Syndrome) -> ! {
 }
 
 /// Reports any other end: an exception that must not come, a stack that overflowed.
+///
+/// The symbol is part of the interface to debuggers: a breakpoint on it stops at every oops, and
+/// at none of the aborts that are recovered.
 #[cold]
+#[unsafe(export_name = "oops_entry")]
 pub fn end(frame: &TrapFrame, reason: fmt::Arguments<'_>) -> ! {
     let out = log::emergency();
     if out.depth() == 1 {

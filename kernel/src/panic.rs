@@ -12,6 +12,12 @@ const BACKTRACE_LINES: usize = 32;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
+    report(info)
+}
+
+/// The symbol is part of the interface to debuggers: a breakpoint on it stops at every panic.
+#[unsafe(export_name = "panic_entry")]
+fn report(info: &PanicInfo<'_>) -> ! {
     let out = log::emergency();
     // A panic inside this function would come back here: say less each time, then nothing.
     if out.depth() > 2 {

@@ -6,7 +6,7 @@ use core::ops::DerefMut;
 
 use crate::addr::{Frame, VirtAddr};
 use crate::slot::PteSlot;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Barriers, TLB maintenance and read-modify-write operations on descriptor words.
 ///
@@ -116,6 +116,12 @@ pub trait Lock<T> {
 
     /// Takes the lock if it is free.
     fn try_lock(&self, irqs: Irqs) -> Option<Self::Guard<'_>>;
+
+    /// Where a debugger reads the index of the CPU that holds the lock, all ones if none does.
+    /// Null if the lock does not say.
+    fn owner_word(&self) -> *const AtomicU32 {
+        core::ptr::null()
+    }
 }
 
 /// All that an arena needs of a machine.

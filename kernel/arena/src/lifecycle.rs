@@ -177,6 +177,12 @@ impl Lifecycle {
         self.word.load(Ordering::Acquire) & FAULTED != 0
     }
 
+    /// The word itself, for debuggers: CPUs inside in bits 0 to 31, then a flag each for entered,
+    /// faulted, unloaded, aborted and torn down.
+    pub fn word(&self) -> &AtomicU64 {
+        &self.word
+    }
+
     /// CPUs inside at this moment, nested entries counted each.
     pub fn inside(&self) -> u32 {
         // Relaxed: for reports; nothing may be freed on the strength of it.

@@ -68,6 +68,11 @@ impl RangeTree {
         self.pool.reserve(total)
     }
 
+    /// Where the count of free pages is kept, for debuggers.
+    pub fn free_pages_word(&self) -> &u32 {
+        &self.free_pages
+    }
+
     /// Number of runs that the tree can hold without allocating.
     pub fn node_capacity(&self) -> usize {
         self.pool.capacity()

@@ -52,6 +52,28 @@ pub struct Dropped {
     pub bytes: u64,
 }
 
+/// Where a stream lies in memory, for a debugger that looks at a stopped machine. The addresses hold
+/// while the stream is neither moved nor dropped.
+///
+/// The word of a position is `words[position % len]`. Finished records follow each other from the
+/// position in `tail` on, as the table at the head of `record.rs` lays them out; the first word
+/// that is 0 ends them. Words up to the position in `head` are reserved.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// The ring.
+    pub words: *const AtomicU64,
+    /// Its length in words.
+    pub len: usize,
+    /// Position where the next record will be reserved.
+    pub head: *const AtomicU64,
+    /// Position of the oldest record.
+    pub tail: *const AtomicU64,
+    /// See [`Dropped::records`].
+    pub dropped_records: *const AtomicU64,
+    /// See [`Dropped::bytes`].
+    pub dropped_bytes: *const AtomicU64,
+}
+
 /// Formats into one text record for each `write!`, without allocating. What is longer than
 /// [`TEXT_MAX`] bytes is cut into several records. Writing never fails: a drop is counted.
 pub struct Writer<'a> {
@@ -119,6 +141,19 @@ impl Stream {
         Dropped {
             records: self.dropped_records.load(Ordering::Relaxed),
             bytes: self.dropped_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Where a debugger finds the records and the counts.
+    pub fn watch(&self) -> Watch {
+        let (words, head, tail) = self.ring.parts();
+        Watch {
+            words: words.as_ptr(),
+            len: words.len(),
+            head,
+            tail,
+            dropped_records: &raw const self.dropped_records,
+            dropped_bytes: &raw const self.dropped_bytes,
         }
     }
 

@@ -44,6 +44,9 @@ pub fn use_semihosting() {
 }
 
 /// Ends the run. Takes no lock; the log is written synchronously, so nothing is lost.
+///
+/// The symbol is part of the interface to debuggers: every run comes through here in the end.
+#[unsafe(export_name = "machine_exit")]
 pub fn exit(code: Code) -> ! {
     irq::mask_all();
     // A way that is not there is an undefined instruction, whose report ends here again: each

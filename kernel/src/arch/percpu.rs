@@ -17,7 +17,8 @@ use super::irq::IrqGuard;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct CpuId(u8);
 
-/// One CPU's block. The first two fields are read by `vectors.S`.
+/// One CPU's block. The first two fields are read by `vectors.S`, those up to `sgis` by debuggers
+/// (see [`crate::debug`]).
 #[repr(C, align(64))]
 pub struct PerCpu {
     cpu: u64,
@@ -38,9 +39,10 @@ pub struct PerCpu {
 
 /// One `T` for each CPU, each in cache lines of its own.
 #[derive(Debug)]
+#[repr(transparent)]
 pub struct CpuLocal<T>([Padded<T>; MAX_CPUS]);
 
-#[repr(align(64))]
+#[repr(C, align(64))]
 #[derive(Debug)]
 struct Padded<T>(T);
 
@@ -62,6 +64,8 @@ static kernel_percpu: [PerCpu; MAX_CPUS] = {
 const _: () = {
     assert!(size_of::<PerCpu>() == boot::PERCPU_STRIDE);
     assert!(core::mem::offset_of!(PerCpu, emergency_top) == boot::PERCPU_EMERGENCY_TOP);
+    assert!(core::mem::offset_of!(PerCpu, mpidr) == 16);
+    assert!(core::mem::offset_of!(PerCpu, sgis) == 40);
 };
 
 impl PerCpu {
@@ -80,6 +84,11 @@ impl PerCpu {
             gic_target: AtomicU64::new(0),
             reserved: [0; 56],
         }
+    }
+
+    /// The blocks of all CPUs, for [`crate::debug`].
+    pub const fn blocks() -> &'static [Self; MAX_CPUS] {
+        &kernel_percpu
     }
 
     /// The block of `cpu`.
@@ -158,6 +167,9 @@ impl fmt::Display for CpuId {
 unsafe impl<T: Send> Sync for CpuLocal<T> {}
 
 impl<T> CpuLocal<T> {
+    /// Distance of two CPUs' values in bytes; the first is at the address of the whole.
+    pub const STRIDE: usize = size_of::<Padded<T>>();
+
     /// The same constructor for each CPU: `CpuLocal::new([const { T::new() }; MAX_CPUS])`.
     pub const fn new(values: [T; MAX_CPUS]) -> Self {
         let values = core::mem::ManuallyDrop::new(values);

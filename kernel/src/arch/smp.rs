@@ -36,6 +36,11 @@ static ONLINE: AtomicU8 = AtomicU8::new(1);
 static MAILBOX: CpuLocal<AtomicPtr<Job>> =
     CpuLocal::new([const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS]);
 
+/// The byte with a bit for each CPU that is online, for [`crate::debug`].
+pub const fn online_word() -> &'static AtomicU8 {
+    &ONLINE
+}
+
 impl CpuSet {
     /// The CPUs that run.
     pub fn online() -> Self {

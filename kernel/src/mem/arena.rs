@@ -16,6 +16,7 @@ use arena::arena::{AnyArena, Arena, CreateError};
 use arena::protocol::{Protocol, TombstoneProtocol};
 use arena::window::{FULL_PAGES, Window, Zone};
 
+use crate::debug;
 use crate::mem::fallible::{try_arc, try_box};
 use crate::mem::kmap;
 use crate::mem::machine::Machine;
@@ -25,7 +26,7 @@ pub const FIRST_BASE: VirtAddr = VirtAddr::new(0xffff_8001_0000_0000);
 /// Distance between windows: guards and the gap beyond them never meet a neighbour.
 const STRIDE: u64 = 8 << 30;
 /// Windows that fit under one level 1 table, guards included.
-const ROOMS: u32 = 62;
+pub const ROOMS: u32 = 62;
 /// Where every program sees its arena.
 const USER_BASE: VirtAddr = VirtAddr::new(0x1_0000_0000);
 
@@ -77,8 +78,11 @@ impl KernelArena {
     /// Puts an arena into its room; without memory for that, unmakes it.
     fn house<P: Protocol>(room: u32, arena: Arena<P, Machine>) -> Result<Arc<Self>, CreateError> {
         match try_box(arena) {
-            // On failure the value is dropped, which destroys the arena and gives the room back.
-            Ok(arena) => try_arc(Self { room, arena }).map_err(|_| CreateError::NoMemory),
+            Ok(arena) => {
+                debug::list_arena(room, &*arena);
+                // On failure the value is dropped, which destroys the arena and gives the room back.
+                try_arc(Self { room, arena }).map_err(|_| CreateError::NoMemory)
+            }
             Err(arena) => {
                 if arena.destroy().is_ok() {
                     give_room_back(room);
@@ -104,7 +108,9 @@ impl Deref for KernelArena {
 
 impl Drop for KernelArena {
     fn drop(&mut self) {
-        match self.arena.destroy() {
+        let destroyed = self.arena.destroy();
+        debug::forget_arena(self.room);
+        match destroyed {
             Ok(()) => give_room_back(self.room),
             // The room stays taken: its tables may still be in place.
             Err(error) => {

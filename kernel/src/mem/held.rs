@@ -5,10 +5,13 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use arena::hw::LockName;
 
 use crate::arch::percpu::{CpuId, CpuLocal, MAX_CPUS};
+use crate::debug::Table;
 
 /// Locks that one CPU can hold and still have reported.
-const DEPTH: usize = 8;
+pub const DEPTH: usize = 8;
 
+/// Debuggers read it: see [`crate::debug`].
+#[repr(C)]
 struct Held {
     count: AtomicUsize,
     names: [AtomicPtr<LockName>; DEPTH],
@@ -23,6 +26,11 @@ impl Held {
             names: [const { AtomicPtr::new(core::ptr::null_mut()) }; DEPTH],
         }
     }
+}
+
+/// The records of all CPUs, for [`crate::debug`].
+pub const fn records() -> Table {
+    Table::of_cpus(&HELD)
 }
 
 /// Notes that this CPU took a lock. IRQs masked, or the interrupt's own locks nest inside.

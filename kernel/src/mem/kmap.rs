@@ -54,6 +54,11 @@ pub fn root() -> Frame {
     Frame::containing(PhysAddr::new(ROOT.load(Ordering::Relaxed)))
 }
 
+/// Where the root's physical address is kept, for [`crate::debug`].
+pub const fn root_word() -> &'static AtomicU64 {
+    &ROOT
+}
+
 /// Whether the tables are there yet.
 pub fn is_built() -> bool {
     ROOT.load(Ordering::Relaxed) != 0

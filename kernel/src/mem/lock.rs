@@ -94,6 +94,10 @@ impl<T> Lock<T> for IrqSpinLock<T> {
         let saved = mask(irqs);
         self.value.try_lock().map(|value| self.guard(value, saved))
     }
+
+    fn owner_word(&self) -> *const AtomicU32 {
+        &self.owner
+    }
 }
 
 impl<T> Drop for IrqSpinGuard<'_, T> {

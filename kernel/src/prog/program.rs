@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use arena::lifecycle::{Lifecycle, NotDown, NotUnloaded};
 use arena::stream::{DEFAULT_BYTES, NoMemory, Stream};
 
+use crate::debug::Listing;
 use crate::mem::arena::KernelArena;
 use crate::mem::fallible::try_arc;
 use crate::prog::running;
@@ -18,6 +19,8 @@ pub trait Code: Send + Sync {
 
 /// A loaded program.
 pub struct Program {
+    // First, and so dropped first: debuggers must not find what is no more.
+    listing: Listing,
     name: &'static str,
     id: u64,
     code: &'static dyn Code,
@@ -40,27 +43,43 @@ pub enum Refused {
 }
 
 impl Program {
-    /// Loads a program.
+    /// Loads a program, with streams as large as Linux's.
     ///
     /// # Errors
-    /// No memory for its streams.
+    /// No memory for it or its streams.
     pub fn load(
         name: &'static str,
         code: &'static dyn Code,
         arena: Option<Arc<KernelArena>>,
     ) -> Result<Arc<Self>, NoMemory> {
+        Self::load_with_streams(name, code, arena, DEFAULT_BYTES)
+    }
+
+    /// Loads a program whose two streams hold `stream_bytes` each.
+    ///
+    /// # Errors
+    /// As [`Program::load`].
+    pub fn load_with_streams(
+        name: &'static str,
+        code: &'static dyn Code,
+        arena: Option<Arc<KernelArena>>,
+        stream_bytes: usize,
+    ) -> Result<Arc<Self>, NoMemory> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        try_arc(Self {
+        let program = try_arc(Self {
+            listing: Listing::new(),
             name,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             code,
             arena,
-            stdout: Stream::with_capacity(DEFAULT_BYTES)?,
-            stderr: Stream::with_capacity(DEFAULT_BYTES)?,
+            stdout: Stream::with_capacity(stream_bytes)?,
+            stderr: Stream::with_capacity(stream_bytes)?,
             life: Lifecycle::new(),
             missed: AtomicU64::new(0),
         })
-        .map_err(|_| NoMemory)
+        .map_err(|_| NoMemory)?;
+        program.listing.list(&program);
+        Ok(program)
     }
 
     /// Runs the program on this CPU, in the caller's context: its locks, its IRQ mask. A program
@@ -125,5 +144,10 @@ impl Program {
     /// Runs that were skipped because it was running on that CPU already.
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
+    }
+
+    /// Where [`Program::missed`] is kept, for [`crate::debug`].
+    pub fn missed_word(&self) -> &AtomicU64 {
+        &self.missed
     }
 }

@@ -8,13 +8,15 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, compiler_fence};
 
 use crate::arch::percpu::{CpuLocal, MAX_CPUS};
+use crate::debug::Table;
 use crate::prog::program::{Program, Refused};
 
 /// Programs that can be nested on one CPU: a tracepoint inside a tracepoint, an interrupt above.
 pub const DEPTH: usize = 8;
 
 /// One CPU's stack. Only that CPU touches it, so every access is Relaxed; an interrupt's program
-/// pushes above and pops before it returns.
+/// pushes above and pops before it returns. Debuggers read it: see [`crate::debug`].
+#[repr(C)]
 struct Stack {
     depth: AtomicUsize,
     programs: [AtomicPtr<Program>; DEPTH],
@@ -29,6 +31,11 @@ impl Stack {
             programs: [const { AtomicPtr::new(core::ptr::null_mut()) }; DEPTH],
         }
     }
+}
+
+/// The stacks of all CPUs, for [`crate::debug`].
+pub const fn records() -> Table {
+    Table::of_cpus(&STACKS)
 }
 
 /// The program is on this CPU's stack while this lives.

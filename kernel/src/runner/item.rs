@@ -195,19 +195,23 @@ impl Ctx {
 }
 
 impl Failure {
-    /// A claim that does not hold.
+    /// A claim that does not hold. Every failure is made here: the symbol is part of the interface
+    /// to debuggers, and a breakpoint on it stops in the frame of the claim.
+    #[cold]
+    #[inline(never)]
+    #[unsafe(export_name = "claim_failed")]
     pub fn new(text: String) -> Self {
         Self::Claim(text)
     }
 
     /// For `map_err`: an operation that had to succeed and did not.
     pub fn of<E: fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |error| Self::Claim(format!("{what}: {error}"))
+        move |error| Self::new(format!("{what}: {error}"))
     }
 
     /// [`Failure::of`] for errors that are only `Debug`.
     pub fn of_debug<E: fmt::Debug>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |error| Self::Claim(format!("{what}: {error:?}"))
+        move |error| Self::new(format!("{what}: {error:?}"))
     }
 }
 

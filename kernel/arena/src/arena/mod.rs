@@ -13,6 +13,7 @@ mod alloc;
 mod destroy;
 mod fault;
 mod free;
+mod watch;
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -21,6 +22,7 @@ pub use self::alloc::AllocError;
 pub use self::destroy::DestroyError;
 pub use self::fault::Recovery;
 pub use self::free::FreeError;
+pub use self::watch::Watch;
 
 use crate::addr::{Frame, VirtAddr};
 use crate::hw::{Lock, LockError, LockName, Platform};
@@ -117,6 +119,8 @@ pub trait AnyArena: Sync {
     fn scratch(&self) -> Frame;
     /// See [`Arena::stats`].
     fn stats(&self) -> Result<Stats, LockError>;
+    /// See [`Arena::watch`].
+    fn watch(&self) -> Result<Watch, LockError>;
     /// The protocol's name.
     fn protocol(&self) -> &'static str;
 }
@@ -256,6 +260,10 @@ where
 
     fn stats(&self) -> Result<Stats, LockError> {
         self.stats()
+    }
+
+    fn watch(&self) -> Result<Watch, LockError> {
+        self.watch()
     }
 
     fn protocol(&self) -> &'static str {

@@ -65,6 +65,11 @@ impl Ring {
         self.words.len()
     }
 
+    /// Words, head and tail, for debuggers.
+    pub(super) fn parts(&self) -> (&[AtomicU64], &AtomicU64, &AtomicU64) {
+        (&self.words, &self.head, &self.tail)
+    }
+
     /// Takes `count` words, at least one; `None` if they do not fit. Bounded, from any context.
     pub(super) fn reserve(&self, count: usize) -> Option<Slot<'_>> {
         let capacity = self.words.len() as u64;
