@@ -150,9 +150,15 @@ pub enum Matrix {
 /// `cargo xtask gdb`
 #[derive(Args, Debug)]
 pub struct Gdb {
-    /// Scenario or test to debug
+    /// Scenario or test to debug, stopped at every abort
     #[arg(default_value = "aa-fault")]
     pub scenario: String,
+    /// Run this test (NAME or NAME@VARIANT) to where it fails: claim, oops, deadlock or panic
+    #[arg(long, value_name = "NAME", conflicts_with = "batch")]
+    pub test: Option<String>,
+    /// Print a .vscode/launch.json that does the same, and exit
+    #[arg(long)]
+    pub vscode: bool,
     /// Protocol variant
     #[arg(long, default_value = "default")]
     pub variant: String,

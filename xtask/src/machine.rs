@@ -114,6 +114,26 @@ impl Machine {
         arguments
     }
 
+    /// The options by which the command line describes this machine, each with a space before it.
+    pub fn flags(&self) -> String {
+        let default = Self::new("cortex-a72", 2, 2);
+        let mut flags = String::new();
+        for (differs, flag) in [
+            (self.cpu != default.cpu, format!(" --cpu {}", self.cpu)),
+            (self.gic != default.gic, format!(" --gic {}", self.gic)),
+            (self.smp != default.smp, format!(" --smp {}", self.smp)),
+            (self.mem != default.mem, format!(" --mem {}", self.mem)),
+            (self.el2, " --el2".into()),
+            (self.image == ImageKind::Flat, " --image flat".into()),
+            (self.build == Build::Debug, " --debug".into()),
+        ] {
+            if differs {
+                flags += &flag;
+            }
+        }
+        flags
+    }
+
     fn new(cpu: &str, gic: u8, smp: u8) -> Self {
         Self {
             cpu: cpu.into(),
@@ -253,6 +273,13 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
+    }
+
+    #[test]
+    fn flags_name_only_what_differs_from_the_default() {
+        assert_eq!(Machine::new("cortex-a72", 2, 2).flags(), "");
+        let machine = Machine { el2: true, build: Build::Debug, ..Machine::new("max", 3, 4) };
+        assert_eq!(machine.flags(), " --cpu max --gic 3 --smp 4 --el2 --debug");
     }
 
     #[test]

@@ -186,6 +186,8 @@ fn gdb_options(options: &Options, scenario: &str) -> cli::Gdb {
     cli::Gdb {
         scenario: scenario.into(),
         variant: options.variant.clone(),
+        test: None,
+        vscode: false,
         batch: None,
         virt: options.virt.clone(),
         setup: options.setup.clone(),
@@ -193,7 +195,7 @@ fn gdb_options(options: &Options, scenario: &str) -> cli::Gdb {
 }
 
 /// An argument as a shell takes it.
-fn quoted(argument: &str) -> String {
+pub fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:@+%".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {
         return argument.to_string();

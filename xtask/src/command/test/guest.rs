@@ -43,7 +43,10 @@ pub fn jobs<'a>(bench: Bench<'a>, items: &'a [Item], filter: Option<&str>) -> Ve
         jobs.push(Job {
             name: format!("{}: {} tests", bench.machine, shared.len()),
             tests,
-            work: Box::new(move || together(bench, &shared)),
+            work: Box::new(move || {
+                let records = together(bench, &shared)?;
+                Ok(records.into_iter().map(|record| hinted(bench, record)).collect())
+            }),
         });
     }
     for item in items {
@@ -69,7 +72,7 @@ fn job_alone<'a>(
     Job {
         tests: vec![name.clone()],
         name,
-        work: Box::new(move || alone(bench, item, variant, expect).map(|record| vec![record])),
+        work: Box::new(move || Ok(vec![hinted(bench, alone(bench, item, variant, expect)?)])),
     }
 }
 
@@ -196,6 +199,15 @@ fn record(
         output: Vec::new(),
         log: Some(log.display().to_string()),
     }
+}
+
+/// A failing record with the command that gets a debugger to where it failed.
+fn hinted(bench: Bench<'_>, mut record: Record) -> Record {
+    if record.status.is_failure() {
+        let (name, flags) = (&record.name, bench.machine.flags());
+        record.output.push(format!("debug: cargo xtask gdb --test {name}{flags}"));
+    }
+    record
 }
 
 /// `machine/suite/item@variant`

@@ -56,6 +56,8 @@ const MISBEHAVIOURS: &[Misbehaviour] = &[
     Misbehaviour {
         name: "a-killed-guest-is-a-cut-log",
         kill: true,
+        // So that the guest cannot be through before it is killed.
+        inject: "hang",
         says: "QEMU was killed by signal 9 while atomics-follow-the-cpu ran",
         ..PLAIN
     },

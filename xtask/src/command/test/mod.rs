@@ -1,6 +1,7 @@
 //! `cargo xtask test`: host tests, then every guest test on every machine of the matrix, then the
 //! harness's own.
 
+mod debugger;
 mod guest;
 mod harness;
 mod host;
@@ -62,6 +63,9 @@ pub fn run(options: &Options) -> Result<Exit> {
         jobs.extend(guest::jobs(bench, &items, options.filter.as_deref()));
     }
     jobs.extend(harness::jobs(&qemu, &kernels[&Build::Release], &items, options.filter.as_deref()));
+    let release = &kernels[&Build::Release];
+    let filter = options.filter.as_deref();
+    jobs.extend(debugger::jobs(&options.setup, &qemu, release, &items, filter)?);
     if options.list {
         jobs.iter().flat_map(|job| &job.tests).for_each(|test| put(&format!("{test}\n")));
         return Ok(Exit::Passed);
