@@ -225,3 +225,6 @@ fn by_suite(asked: &[(String, String)]) -> Vec<(String, String)> {
         .flat_map(|suite| asked.iter().filter(move |(other, _)| other == suite).cloned())
         .collect()
 }
+
+#[cfg(test)]
+mod test;

@@ -1,0 +1,266 @@
+use super::*;
+
+/// Two suites, three tests, all well.
+const GOOD: &str = "KTAP version 1
+1..2
+# boot: cpus=2
+    KTAP version 1
+    # Subtest: lock
+    1..2
+    ok 1 a
+    # about b
+    ok 2 b
+ok 1 lock
+    KTAP version 1
+    # Subtest: smp
+    1..1
+    ok 1 c
+ok 2 smp
+";
+
+const ASKED: [(&str, &str); 3] = [("lock", "a"), ("smp", "c"), ("lock", "b")];
+
+const CRASH: &str = "# oops: cpu=0 reason=x\nBail out! oops: data abort at 0x8\n";
+
+fn asked(names: &[(&str, &str)]) -> Vec<(String, String)> {
+    names.iter().map(|(suite, name)| (suite.to_string(), name.to_string())).collect()
+}
+
+fn boot_of(names: &[(&str, &str)], log: &str, end: &End) -> Outcome {
+    let mut session = Session::new(&asked(names));
+    for line in log.lines() {
+        session.line(line.as_bytes());
+    }
+    session.finish(end, "warning\nqemu: died")
+}
+
+fn boot(log: &str, end: &End) -> Outcome {
+    boot_of(&ASKED, log, end)
+}
+
+/// The good log with a part replaced.
+fn with(from: &str, to: &str) -> String {
+    assert_eq!(GOOD.matches(from).count(), 1, "{from}");
+    GOOD.replace(from, to)
+}
+
+/// The good log up to and with a part.
+fn until(last: &str) -> String {
+    let at = GOOD.find(last).unwrap() + last.len();
+    GOOD[..at].to_string()
+}
+
+/// `b` failed, and its suite with it.
+fn failing() -> String {
+    with("    ok 2 b\nok 1 lock", "    not ok 2 b\nnot ok 1 lock")
+}
+
+fn skipped() -> String {
+    let skip = |log: String, test: &str| log.replace(test, &format!("{test} # SKIP no"));
+    ["ok 1 a", "ok 2 b", "ok 1 c"].into_iter().fold(GOOD.to_string(), skip)
+}
+
+/// Each log and end must come to this exit and say this.
+#[track_caller]
+fn judged(cases: &[(&str, String, End, Exit, &str)]) {
+    for (what, log, end, exit, words) in cases {
+        let outcome = boot(log, end);
+        assert_eq!(outcome.exit, *exit, "{what}: {}", outcome.why);
+        assert!(outcome.why.contains(words), "{what}: {} lacks {words:?}", outcome.why);
+        assert_eq!(outcome.why.is_empty(), *exit == Exit::Passed, "{what}: {}", outcome.why);
+    }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn a_whole_log_with_the_exit_code_that_it_promises_is_believed() {
+    let partly = GOOD.replace("ok 1 c", "ok 1 c # SKIP no");
+    judged(&[
+        ("all passed", GOOD.into(), End::Exited(0), Exit::Passed, ""),
+        ("one skipped", partly, End::Exited(0), Exit::Passed, ""),
+        ("one failed", failing(), End::Exited(1), Exit::Failed, "1 of 3 failed"),
+    ]);
+}
+
+#[test]
+fn an_exit_code_that_disagrees_with_the_log_is_no_verdict() {
+    judged(&[
+        (
+            "0 with a failing test",
+            failing(),
+            End::Exited(0),
+            Exit::NoVerdict,
+            "exited with 0, its log says 1 failed",
+        ),
+        (
+            "1 without one",
+            GOOD.into(),
+            End::Exited(1),
+            Exit::NoVerdict,
+            "exited with 1, its log says 0 failed",
+        ),
+        (
+            "a crash's code",
+            failing(),
+            End::Exited(3),
+            Exit::NoVerdict,
+            "exited with 3, its log says 1 failed",
+        ),
+    ]);
+}
+
+#[test]
+fn a_log_that_stops_is_cut_and_says_what_was_next() {
+    for (last, place, next) in [
+        ("", "it is empty", "a"),
+        ("KTAP version 1\n", "it has no plan", "a"),
+        ("# boot: cpus=2\n", "after suite 0 of 2", "a"),
+        ("    ok 1 a\n", "after test 1 of 2 of suite lock", "b"),
+        ("    # about b\n", "after test 1 of 2 of suite lock", "b"),
+        ("    ok 2 b\n", "after test 2 of 2 of suite lock", "c"),
+        ("    ok 1 c\n", "after test 1 of 1 of suite smp", "no test"),
+    ] {
+        let outcome = boot(&until(last), &End::Exited(0));
+        let words = format!("the log is cut: {place}; {next} was next");
+        assert_eq!((outcome.exit, outcome.why), (Exit::NoVerdict, words));
+    }
+}
+
+#[test]
+fn nothing_ran_is_no_verdict() {
+    let outcome = boot_of(&[], "KTAP version 1\n1..0\n", &End::Exited(0));
+    assert_eq!(outcome.exit, Exit::NoVerdict);
+    assert!(outcome.why.contains("nothing ran"), "{}", outcome.why);
+    let words = "nothing ran, or everything was skipped";
+    judged(&[("skips only", skipped(), End::Exited(0), Exit::NoVerdict, words)]);
+}
+
+#[test]
+fn a_hang_is_told_from_a_crash_and_from_a_kill() {
+    let middle = until("    ok 1 a\n");
+    let crash = format!("{middle}{CRASH}");
+    judged(&[
+        (
+            "silence",
+            middle.clone(),
+            End::Silent(seconds(3)),
+            Exit::Hung,
+            "printed nothing for 3.0 s while b ran",
+        ),
+        (
+            "chatter",
+            middle.clone(),
+            End::Overdue(seconds(30)),
+            Exit::Hung,
+            "took more than 30 s; b was running",
+        ),
+        ("no end", GOOD.into(), End::Lingered, Exit::Hung, "did not end after its log"),
+        ("crash", crash.clone(), End::Exited(3), Exit::Crashed, "gave up: oops: data abort at 0x8"),
+        ("crash that hangs", crash, End::Lingered, Exit::Hung, "did not end"),
+        (
+            "signal",
+            middle.clone(),
+            End::Killed(11),
+            Exit::NoVerdict,
+            "killed by signal 11 while b ran qemu: died",
+        ),
+        ("flood", middle.clone(), End::Flood, Exit::NoVerdict, "more than any log can be while b"),
+        ("ctrl-c", middle, End::Interrupted, Exit::NoVerdict, "interrupted while b ran"),
+        (
+            "no test of ours",
+            "KTAP version 1\nBail out! command line: x\n".into(),
+            End::Exited(2),
+            Exit::Usage,
+            "gave up: command line: x",
+        ),
+    ]);
+}
+
+#[test]
+fn a_log_that_breaks_its_dialect_cannot_be_believed() {
+    for (what, log, words) in [
+        ("garbage", with("    ok 1 a\n", "\u{1}ok 1 a\n"), "bytes that are no text"),
+        ("second boot", with("    # about b\n", GOOD), "the guest booted again"),
+        ("second boot behind the end", format!("{GOOD}{GOOD}"), "output after the last result"),
+        ("a line behind the end", format!("{GOOD}# more\n"), "output after the last result"),
+        ("a result too many", with("    ok 2 b\n", "    ok 2 b\n    ok 3 d\n"), "more than"),
+        ("a suite that lies", with("    ok 2 b\n", "    not ok 2 b\n"), "contradicts its tests"),
+        ("a missing result", with("    ok 2 b\n", ""), "before those of all its tests"),
+    ] {
+        for end in [End::Exited(0), End::Exited(1)] {
+            let outcome = boot(&log, &end);
+            assert_eq!(outcome.exit, Exit::NoVerdict, "{what}: {}", outcome.why);
+        }
+        let outcome = boot(&log, &End::Interrupted);
+        assert!(outcome.why.contains("the log cannot be believed"), "{what}: {}", outcome.why);
+        assert!(outcome.why.contains(words), "{what}: {} lacks {words:?}", outcome.why);
+    }
+}
+
+#[test]
+fn a_test_that_was_not_asked_for_is_noticed() {
+    let other = with("ok 1 a", "ok 1 z");
+    let swapped = with("ok 1 a", "ok 1 b").replace("ok 2 b", "ok 2 a");
+    let suite = GOOD.replace("lock", "locks");
+    judged(&[
+        ("another", other, End::Exited(0), Exit::NoVerdict, "reports z, which was not next"),
+        ("out of order", swapped, End::Exited(0), Exit::NoVerdict, "reports b, which was not next"),
+        ("another suite", suite, End::Exited(0), Exit::NoVerdict, "reports a, which was not next"),
+    ]);
+}
+
+#[test]
+fn the_highest_code_wins_in_one_boot_too() {
+    let middle = until("    # about b\n") + "    not ok 2 b\nnot ok 1 lock\n";
+    judged(&[
+        ("failure", failing(), End::Exited(1), Exit::Failed, "1 of 3 failed"),
+        ("and a crash", middle.clone() + CRASH, End::Exited(3), Exit::Crashed, "data abort"),
+        ("and a hang", middle.clone(), End::Silent(seconds(3)), Exit::Hung, "while c ran"),
+        ("and a cut", middle, End::Exited(1), Exit::NoVerdict, "the log is cut"),
+    ]);
+}
+
+#[test]
+fn tests_that_never_ran_are_named() {
+    let outcome = boot(&(until("    ok 1 a\n") + CRASH), &End::Exited(3));
+    assert_eq!(outcome.results.len(), 1);
+    assert_eq!(outcome.cut_short, Some(("lock".into(), "b".into())));
+    assert_eq!(outcome.not_started, asked(&[("smp", "c")]));
+    let outcome = boot("", &End::Silent(seconds(3)));
+    assert_eq!(outcome.cut_short, Some(("lock".into(), "a".into())));
+    assert_eq!(outcome.not_started, asked(&[("lock", "b"), ("smp", "c")]));
+    let outcome = boot(GOOD, &End::Exited(0));
+    assert_eq!((outcome.cut_short, outcome.not_started), (None, vec![]));
+}
+
+#[test]
+fn a_result_has_its_own_diagnostics_and_the_tail_those_behind_it() {
+    let outcome = boot(&(until("ok 1 lock\n") + CRASH), &End::Exited(3));
+    let outputs: Vec<_> = outcome.results.iter().map(|result| result.output.join("\n")).collect();
+    assert_eq!(outputs, ["boot: cpus=2", "about b"]);
+    assert_eq!(outcome.tail[0], "ok 1 lock");
+    assert_eq!(outcome.tail[2], "Bail out! oops: data abort at 0x8");
+    assert_eq!(outcome.bail.as_deref(), Some("oops: data abort at 0x8"));
+}
+
+#[test]
+fn the_tail_of_an_endless_log_is_bounded() {
+    let log: String = (0..1000).map(|n| format!("# line {n}\n")).collect();
+    let outcome = boot(&(until("1..2\n") + &log), &End::Silent(seconds(3)));
+    assert_eq!(outcome.tail.len(), TAIL);
+    assert_eq!(outcome.tail.last().map(String::as_str), Some("# line 999"));
+}
+
+#[test]
+fn a_log_is_through_at_its_last_result_and_at_a_bail_out() {
+    let mut session = Session::new(&asked(&ASKED));
+    let nexts: Vec<_> = GOOD.lines().map(|line| session.line(line.as_bytes())).collect();
+    let (last, before) = nexts.split_last().unwrap();
+    assert!(*last == Next::Through && before.iter().all(|next| *next == Next::More));
+    let mut session = Session::new(&asked(&ASKED));
+    assert_eq!(session.line(b"Bail out! device tree: none"), Next::Through);
+    assert_eq!(session.running(), Some(&("lock".to_string(), "a".to_string())));
+}
