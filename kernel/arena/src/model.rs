@@ -42,6 +42,8 @@ pub struct Model {
     pub before_cas: RefCell<Option<OtherCpu>>,
     /// Runs in the middle of each frame allocation, as a tracepoint program does.
     pub on_alloc: RefCell<Option<Box<dyn Fn()>>>,
+    /// The ordering that each compare-and-swap and exchange asked for.
+    pub orders: RefCell<Vec<Ordering>>,
     /// Pages whose translation a TLB still holds: page to descriptor word.
     pub tlb: RefCell<BTreeMap<u64, u64>>,
 }
@@ -55,6 +57,7 @@ impl Model {
             budget: Cell::new(usize::MAX),
             before_cas: RefCell::default(),
             on_alloc: RefCell::default(),
+            orders: RefCell::default(),
             tlb: RefCell::default(),
         }
     }
@@ -87,9 +90,12 @@ impl Hw for &Model {
         new: u64,
         order: Ordering,
     ) -> Result<u64, u64> {
-        if let Some(other) = self.before_cas.borrow_mut().take() {
+        // Taken out first: the other CPU's turn may arrange for the next one.
+        let other = self.before_cas.borrow_mut().take();
+        if let Some(other) = other {
             other(word);
         }
+        self.orders.borrow_mut().push(order);
         let outcome = word.compare_exchange(current, new, order, Ordering::Relaxed);
         self.log(Event::Cas {
             old: outcome.unwrap_or_else(|found| found),
@@ -100,6 +106,7 @@ impl Hw for &Model {
     }
 
     fn swap(&self, word: &AtomicU64, new: u64, order: Ordering) -> u64 {
+        self.orders.borrow_mut().push(order);
         let old = word.swap(new, order);
         self.log(Event::Swap { old, new });
         old
@@ -162,8 +169,11 @@ impl Frames for &Model {
     }
 }
 
-/// A lock that knows its holder, of which there is one.
-pub struct ModelLock<T>(RefCell<T>);
+/// A lock that knows its holder, of which there is one, and how it was last asked for.
+pub struct ModelLock<T> {
+    value: RefCell<T>,
+    pub asked: Cell<Option<Irqs>>,
+}
 
 impl<T> Lock<T> for ModelLock<T> {
     type Guard<'a>
@@ -172,15 +182,16 @@ impl<T> Lock<T> for ModelLock<T> {
         T: 'a;
 
     fn new(_: &'static LockName, value: T) -> Self {
-        Self(RefCell::new(value))
+        Self { value: RefCell::new(value), asked: Cell::new(None) }
     }
 
-    fn lock(&self, _: Irqs) -> Result<Self::Guard<'_>, LockError> {
-        self.0.try_borrow_mut().map_err(|_| LockError::Aa)
+    fn lock(&self, irqs: Irqs) -> Result<Self::Guard<'_>, LockError> {
+        self.asked.set(Some(irqs));
+        self.value.try_borrow_mut().map_err(|_| LockError::Aa)
     }
 
-    fn try_lock(&self, _: Irqs) -> Option<Self::Guard<'_>> {
-        self.0.try_borrow_mut().ok()
+    fn try_lock(&self, irqs: Irqs) -> Option<Self::Guard<'_>> {
+        self.lock(irqs).ok()
     }
 }
 

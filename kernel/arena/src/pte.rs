@@ -313,6 +313,20 @@ mod tests {
     }
 
     #[test]
+    fn user_pages_alone_are_tagged_with_an_asid() {
+        let tagged = |access| {
+            let page = Pte::page(frame(), Attributes { memory: Memory::Normal, access });
+            page.bits() >> 11 & 1 == 1
+        };
+        for access in [Access::KernelRead, Access::KernelReadWrite, Access::KernelReadExecute] {
+            assert!(!tagged(access), "{access:?}");
+        }
+        for access in [Access::UserRead, Access::UserReadWrite, Access::UserReadExecute] {
+            assert!(tagged(access), "{access:?}");
+        }
+    }
+
+    #[test]
     fn every_permission_survives_the_round_trip() {
         for memory in [Memory::Device, Memory::Normal] {
             for access in [

@@ -147,6 +147,11 @@ mod tests {
     }
 
     #[test]
+    fn a_guard_is_as_wide_as_a_16_bit_offset_reaches() {
+        assert_eq!(GUARD_BYTES, i16::MAX as u64 + 1);
+    }
+
+    #[test]
     fn a_program_sees_its_own_address() {
         let va = VirtAddr::new(BASE + 0x1234);
         assert_eq!(window().to_user(va), VirtAddr::new(0x1_0000_1234));
@@ -164,6 +169,8 @@ mod tests {
     #[test]
     fn a_window_that_shares_a_level_2_table_is_refused() {
         assert_eq!(Window::new(VirtAddr::new(BASE + PAGE_SIZE), 16, VirtAddr::new(0)), None);
+        assert_eq!(Window::new(VirtAddr::new(BASE + (1 << 29)), 16, VirtAddr::new(0)), None);
+        assert_eq!(Window::new(VirtAddr::new(BASE), 16, VirtAddr::new(8)), None);
         assert_eq!(Window::new(VirtAddr::new(BASE), 0, VirtAddr::new(0)), None);
         assert_eq!(Window::new(VirtAddr::new(BASE), FULL_PAGES + 1, VirtAddr::new(0)), None);
     }

@@ -9,17 +9,25 @@ use crate::model::{Event, Model};
 use crate::protocol::TombstoneProtocol;
 use crate::pte::State;
 
+mod book;
+mod order;
+
 const PAGES: u32 = 1024;
 
 type TestArena = Arena<TombstoneProtocol, &'static Model>;
 
 /// A leaked model, so that the tracepoint closure can hold the arena; each test has its own.
 fn arena() -> (&'static Model, &'static TestArena) {
+    arena_of(PAGES)
+}
+
+/// The same with `max_pages` to give out in a window of [`PAGES`].
+fn arena_of(max_pages: u32) -> (&'static Model, &'static TestArena) {
     let model: &'static Model = Box::leak(Box::new(Model::with_frames(256)));
     let root = model_root(&model);
     let window =
         Window::new(VirtAddr::new(0xffff_8001_0000_0000), PAGES, VirtAddr::new(1 << 32)).unwrap();
-    let arena = Arena::create(model, root, window, PAGES).unwrap();
+    let arena = Arena::create(model, root, window, max_pages).unwrap();
     (model, Box::leak(Box::new(arena)))
 }
 
@@ -57,18 +65,18 @@ fn pages_are_distinct_zeroed_before_they_are_mapped_and_published_once() {
 #[test]
 fn free_returns_frames_only_after_the_flush_of_each_page() {
     let (model, arena) = arena();
-    let at = arena.alloc(None, 100).unwrap();
-    for n in 0..100 {
+    let at = arena.alloc(None, 65).unwrap();
+    for n in 0..65 {
         let page = at.offset(n * PAGE_SIZE);
         model.touch(page, arena.entry(page).unwrap());
     }
     model.take_events();
     // The model's allocator refuses a frame that a TLB still translates to.
-    arena.free(at, 100).unwrap();
+    arena.free(at, 65).unwrap();
     let log = model.take_events();
     let barriers = log.iter().filter(|&&e| e == Event::DsbIshst).count();
-    assert_eq!(barriers, 2, "one set of barriers a batch of {}", free::BATCH);
-    assert_eq!(log.iter().filter(|e| matches!(e, Event::Tlbi(_))).count(), 100);
+    assert_eq!(barriers, 2, "one set of barriers a batch of 64");
+    assert_eq!(log.iter().filter(|e| matches!(e, Event::Tlbi(_))).count(), 65);
     assert_eq!(arena.entry(at).unwrap().state(), State::Empty);
 }
 
@@ -84,6 +92,7 @@ fn everything_comes_back_after_destroy() {
     arena.destroy().unwrap();
     // Three level 3 tables (two of pages, one of the guard), a level 2 table and scratch.
     assert_eq!(model.free_frames(), before_arena + 5);
+    assert_eq!(arena.stats().unwrap().mapped_pages, 0);
     assert_eq!(arena.destroy(), Err(DestroyError::Already));
     assert_eq!(arena.recover(at), Recovery::NotOurs);
 }

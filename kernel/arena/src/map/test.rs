@@ -1,7 +1,7 @@
 use std::vec::Vec;
 
 use super::*;
-use crate::model::Model;
+use crate::model::{Event, Model};
 use crate::pte::{Access, Memory};
 use crate::walk::leaf_slot;
 
@@ -140,5 +140,94 @@ fn unaligned_ranges_are_refused() {
         let odd = VA.offset(8);
         assert_eq!(mapper.map(odd, PA, PAGE_SIZE, TEXT), Err(MapError::Unaligned(odd)));
         assert_eq!(mapper.map(VA, PA, 8, TEXT), Err(MapError::Unaligned(VA)));
+    });
+}
+
+#[test]
+fn a_physical_address_that_is_not_the_start_of_a_page_is_refused() {
+    with_mapper(|mapper, _| {
+        let odd = PhysAddr::new(PA.get() + 8);
+        let refused = Err(MapError::Unaligned(VirtAddr::new(odd.get())));
+        assert_eq!(mapper.map(VA, odd, PAGE_SIZE, TEXT), refused);
+    });
+}
+
+#[test]
+fn a_block_needs_both_addresses_aligned() {
+    with_mapper(|mapper, _| {
+        let pa = PA.offset(PAGE_SIZE);
+        mapper.map(VA, pa, BLOCK_SIZE, TEXT).unwrap();
+        assert_eq!(walk(mapper.machine, mapper.root, VA).level, 3);
+        assert_eq!(regions(mapper), [mapped(VA, BLOCK_SIZE, pa, TEXT)]);
+    });
+}
+
+#[test]
+fn whatever_was_made_is_published() {
+    with_mapper(|mapper, model| {
+        let published = || model.take_events().ends_with(&[Event::DsbIshst, Event::Isb]);
+        mapper.map(VA, PA, PAGE_SIZE, TEXT).unwrap();
+        assert!(published(), "map");
+        mapper.populate(VA.offset(level_size(1)), PAGE_SIZE).unwrap();
+        assert!(published(), "populate");
+        mapper.make_tables(VA.offset(2 * level_size(1)), 2).unwrap();
+        assert!(published(), "make_tables");
+    });
+}
+
+#[test]
+fn a_new_table_begins_empty_whatever_its_frame_held() {
+    with_mapper(|mapper, model| {
+        let junk = Pte::page(Frame::from_number(9), TEXT);
+        for number in 1..64 {
+            let slot = mapper.machine.slot(Frame::from_number(number), 7);
+            slot.try_set(&model, VA, junk).unwrap();
+        }
+        mapper.map(VA, PA, PAGE_SIZE, TEXT).unwrap();
+        assert_eq!(regions(mapper), [mapped(VA, PAGE_SIZE, PA, TEXT)]);
+    });
+}
+
+#[test]
+fn dump_splits_where_physical_addresses_jump() {
+    with_mapper(|mapper, _| {
+        let (va, pa) = (VA.offset(PAGE_SIZE), PA.offset(5 * PAGE_SIZE));
+        mapper.map(VA, PA, PAGE_SIZE, TEXT).unwrap();
+        mapper.map(va, pa, PAGE_SIZE, TEXT).unwrap();
+        let both = [mapped(VA, PAGE_SIZE, PA, TEXT), mapped(va, PAGE_SIZE, pa, TEXT)];
+        assert_eq!(regions(mapper), both);
+    });
+}
+
+#[test]
+fn dump_from_the_middle_of_a_block_begins_there() {
+    with_mapper(|mapper, _| {
+        mapper.map(VA, PA, BLOCK_SIZE, TEXT).unwrap();
+        let mut all = Vec::new();
+        let (va, pa) = (VA.offset(PAGE_SIZE), PA.offset(PAGE_SIZE));
+        mapper.dump(va, 2 * PAGE_SIZE, |region| all.push(region));
+        assert_eq!(all, [mapped(va, 2 * PAGE_SIZE, pa, TEXT)]);
+    });
+}
+
+#[test]
+fn unmapping_from_the_middle_of_a_hole_reaches_what_is_behind_it() {
+    with_mapper(|mapper, _| {
+        mapper.map(VA.offset(BLOCK_SIZE), PA, PAGE_SIZE, TEXT).unwrap();
+        mapper.unmap(VA.offset(PAGE_SIZE), BLOCK_SIZE, stamps()).unwrap();
+        assert_eq!(regions(mapper), []);
+    });
+}
+
+#[test]
+fn a_walk_lists_the_entry_of_every_level() {
+    with_mapper(|mapper, _| {
+        mapper.map(VA, PA, PAGE_SIZE, TEXT).unwrap();
+        let found = walk(mapper.machine, mapper.root, VA);
+        let tables: Vec<_> = found.entries[..3].iter().filter_map(|e| e.next_table()).collect();
+        assert_eq!((found.level, tables.len()), (3, 3));
+        assert_eq!(found.last(), Pte::page(Frame::containing(PA), TEXT));
+        let hole = walk(mapper.machine, mapper.root, VA.offset(level_size(0)));
+        assert_eq!((hole.level, hole.last()), (0, Pte::EMPTY));
     });
 }

@@ -148,6 +148,35 @@ fn replace_breaks_again_what_a_fault_installed_in_the_window() {
     assert_eq!(log[log.len() - 2..], [Event::DsbIshst, Event::Isb]);
 }
 
+#[test]
+fn clearing_a_tombstone_that_another_left_flushes_too() {
+    let machine = Model::with_frames(0);
+    let slot = PteSlot::new();
+    slot.try_set(&&machine, PAGE, page(1)).unwrap();
+    machine.touch(PAGE, page(1));
+    let first = slot.bury(&&machine, stamp(1));
+    assert_eq!(slot.clear(&&machine, PAGE, stamp(2)), Pte::tombstone(first.stamp));
+    assert!(machine.tlb.borrow().is_empty(), "empty promises that no TLB holds a translation");
+}
+
+#[test]
+fn clearing_an_empty_slot_costs_no_maintenance() {
+    let machine = Model::with_frames(0);
+    let slot = PteSlot::new();
+    assert_eq!(slot.clear(&&machine, PAGE, stamp(1)), Pte::EMPTY);
+    assert_eq!(events(&machine).len(), 2, "the exchange and the retirement");
+}
+
+#[test]
+fn installs_release_and_burials_acquire_and_release() {
+    let machine = Model::with_frames(0);
+    let slot = PteSlot::new();
+    slot.try_set(&&machine, PAGE, page(1)).unwrap();
+    assert_eq!(machine.orders.take(), [Ordering::Release]);
+    slot.replace(&&machine, PAGE, page(2), || stamp(1));
+    assert_eq!(machine.orders.take(), [Ordering::AcqRel, Ordering::Release]);
+}
+
 /// Drives a slot through random operations of both parties and judges every transition.
 mod any_order {
     use super::*;
