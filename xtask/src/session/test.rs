@@ -159,6 +159,13 @@ fn a_hang_is_told_from_a_crash_and_from_a_kill() {
         ),
         ("no end", GOOD.into(), End::Lingered, Exit::Hung, "did not end after its log"),
         ("crash", crash.clone(), End::Exited(3), Exit::Crashed, "gave up: oops: data abort at 0x8"),
+        (
+            "panic",
+            format!("{middle}Bail out! panic: x\n"),
+            End::Exited(3),
+            Exit::Crashed,
+            "gave up: panic: x",
+        ),
         ("crash that hangs", crash, End::Lingered, Exit::Hung, "did not end"),
         (
             "signal",
