@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
-use ktap::parse::{Event, Parser, Status};
+use ktap::parse::{ErrorKind, Event, Parser, Status};
 
 use crate::exit::Exit;
 use crate::guest::{End, Next};
 
 /// Lines of a log that are kept for the report of what went wrong.
 const TAIL: usize = 200;
+
+/// Why a boot in which nothing else is wrong has no verdict.
+const ALL_SKIPPED: &str = "everything was skipped";
 
 /// One boot, followed.
 pub struct Session {
@@ -21,6 +24,10 @@ pub struct Session {
     tail: Vec<String>,
     bail: Option<String>,
     doubts: Vec<String>,
+    /// The first line behind the end.
+    late: Option<String>,
+    /// The plan is out: the guest has read how it is to exit.
+    planned: bool,
     through: bool,
 }
 
@@ -50,6 +57,8 @@ pub struct Outcome {
     pub exit: Exit,
     /// Why, in a sentence; empty if it passed.
     pub why: String,
+    /// Nothing is wrong but that every test was skipped: each has its answer, the boot has none.
+    pub only_skips: bool,
     /// What `Bail out!` said.
     pub bail: Option<String>,
     /// Lines since the last result.
@@ -67,6 +76,8 @@ impl Session {
             tail: Vec::new(),
             bail: None,
             doubts: Vec::new(),
+            late: None,
+            planned: false,
             through: false,
         }
     }
@@ -93,7 +104,13 @@ impl Session {
     /// The verdict, now that the guest has ended.
     pub fn finish(mut self, end: &End, complaints: &str) -> Outcome {
         let incomplete = self.parser.finish();
-        let (exit, why) = self.verdict(end, complaints, incomplete);
+        let reasons = self.reasons(end, complaints, incomplete);
+        let only_skips = matches!(&reasons[..], [(_, why)] if why == ALL_SKIPPED);
+        // The highest code that applies, with the last of its reasons: the most specific one.
+        let (exit, why) = reasons
+            .into_iter()
+            .max_by_key(|(exit, _)| *exit)
+            .unwrap_or((Exit::Passed, String::new()));
         let broke_off = !self.through;
         let done = self.results.len().min(self.asked.len());
         let mut rest = self.asked.split_off(done);
@@ -104,6 +121,7 @@ impl Session {
             not_started: rest,
             exit,
             why,
+            only_skips,
             bail: self.bail,
             tail: self.tail,
         }
@@ -123,8 +141,12 @@ impl Session {
             Event::Diagnostic { text, .. } => self.pending.push(text),
             Event::BailOut(text) => self.bail = Some(text),
             Event::End => self.through = true,
+            Event::Error(error) if error.kind == ErrorKind::AfterTheEnd => {
+                self.late.get_or_insert(error.to_string());
+            }
             Event::Error(error) => self.doubts.push(error.to_string()),
-            Event::Header | Event::Plan(_) | Event::Suite { .. } | Event::SuiteResult { .. } => {}
+            Event::Plan(_) => self.planned = true,
+            Event::Header | Event::Suite { .. } | Event::SuiteResult { .. } => {}
         }
     }
 
@@ -135,47 +157,82 @@ impl Session {
         self.tail.push(line.to_string());
     }
 
-    /// What the boot came to: the highest code that applies, with its reason.
-    fn verdict(&self, end: &End, complaints: &str, incomplete: Option<String>) -> (Exit, String) {
+    /// Everything that speaks against the boot, and the exit that each asks for.
+    fn reasons(
+        &self,
+        end: &End,
+        complaints: &str,
+        incomplete: Option<String>,
+    ) -> Vec<(Exit, String)> {
         let running = self.running().map_or("no test".into(), |(_, name)| name.clone());
         let mut reasons: Vec<(Exit, String)> = Vec::new();
         if let Some(bail) = &self.bail {
-            let exit = if is_crash(bail) { Exit::Crashed } else { Exit::Usage };
-            reasons.push((exit, format!("the guest gave up: {bail}")));
+            reasons.push((exit_of(bail), format!("the guest gave up: {bail}")));
         }
         reasons.extend(judge_end(end, &running, complaints));
         // A crash, a hang or a kill explains why the rest is missing.
         if let Some(place) = incomplete.filter(|_| reasons.is_empty()) {
             reasons.push((Exit::NoVerdict, format!("the log is cut: {place}; {running} was next")));
         }
-        if let Some(doubt) = self.doubts.first() {
+        // A crash also explains what comes behind the last result: its own report.
+        let late = self.late.as_ref().filter(|_| !self.bail.as_deref().is_some_and(is_crash));
+        if let Some(doubt) = self.doubts.first().or(late) {
             reasons.push((Exit::NoVerdict, format!("the log cannot be believed: {doubt}")));
         }
-        reasons.extend(self.judge_results(end));
-        reasons.sort_by_key(|(exit, _)| *exit);
-        reasons.pop().unwrap_or((Exit::Passed, String::new()))
+        reasons.extend(self.judge_results());
+        reasons.extend(self.judge_code(end));
+        reasons
     }
 
-    /// What the results themselves ask for, and whether the exit code agrees with them.
-    fn judge_results(&self, end: &End) -> Vec<(Exit, String)> {
+    /// What the results themselves ask for.
+    fn judge_results(&self) -> Vec<(Exit, String)> {
         let mut reasons = Vec::new();
-        let failed = self.results.iter().filter(|result| result.status == Status::NotOk).count();
+        let failed = self.failed();
         if failed > 0 {
             reasons.push((Exit::Failed, format!("{failed} of {} failed", self.results.len())));
         }
         let all_skipped =
             self.results.iter().all(|result| matches!(result.status, Status::Skip(_)));
-        if self.through && all_skipped {
-            reasons.push((Exit::NoVerdict, "nothing ran, or everything was skipped".into()));
-        }
-        if let (true, &End::Exited(code)) = (self.through, end)
-            && code != i32::from(failed > 0)
-        {
-            let text = format!("the guest exited with {code}, its log says {failed} failed");
-            reasons.push((Exit::NoVerdict, text));
+        // A result out of turn is a doubt already, and leaves no telling which are missing.
+        let left = self.asked.get(self.results.len()..).filter(|_| self.doubts.is_empty());
+        let left = left.unwrap_or_default();
+        if let (true, [(_, first), ..]) = (self.through, left) {
+            let (left, all) = (left.len(), self.asked.len());
+            reasons.push((Exit::NoVerdict, format!("{left} of {all} tests never ran: {first}")));
+        } else if self.through && self.results.is_empty() {
+            reasons.push((Exit::NoVerdict, "nothing ran".into()));
+        } else if self.through && all_skipped {
+            reasons.push((Exit::NoVerdict, ALL_SKIPPED.into()));
         }
         reasons
     }
+
+    /// Whether the exit code is the one that the log promises.
+    fn judge_code(&self, end: &End) -> Option<(Exit, String)> {
+        let &End::Exited(code) = end else { return None };
+        let failed = self.failed();
+        let (promised, says) = match &self.bail {
+            Some(bail) if self.planned => {
+                let code = exit_of(bail) as i32;
+                (code, format!("and its last words ask for {code}"))
+            }
+            None if self.through => {
+                (i32::from(failed > 0), format!("its log says {failed} failed"))
+            }
+            _ => return None,
+        };
+        let text = format!("the guest exited with {code}, {says}");
+        (code != promised).then_some((Exit::NoVerdict, text))
+    }
+
+    fn failed(&self) -> usize {
+        self.results.iter().filter(|result| result.status == Status::NotOk).count()
+    }
+}
+
+/// What a `Bail out!` asks for. The guest's own exit codes are the same.
+fn exit_of(bail: &str) -> Exit {
+    if is_crash(bail) { Exit::Crashed } else { Exit::Usage }
 }
 
 /// Whether a `Bail out!` is the kernel's own fault, not its environment's.

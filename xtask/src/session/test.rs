@@ -134,7 +134,7 @@ fn nothing_ran_is_no_verdict() {
     let outcome = boot_of(&[], "KTAP version 1\n1..0\n", &End::Exited(0));
     assert_eq!(outcome.exit, Exit::NoVerdict);
     assert!(outcome.why.contains("nothing ran"), "{}", outcome.why);
-    let words = "nothing ran, or everything was skipped";
+    let words = "everything was skipped";
     judged(&[("skips only", skipped(), End::Exited(0), Exit::NoVerdict, words)]);
 }
 
@@ -270,4 +270,55 @@ fn a_log_is_through_at_its_last_result_and_at_a_bail_out() {
     let mut session = Session::new(&asked(&ASKED));
     assert_eq!(session.line(b"Bail out! device tree: none"), Next::Through);
     assert_eq!(session.running(), Some(&("lock".to_string(), "a".to_string())));
+}
+
+/// Was green: a guest that dropped a test from its plan passed without it.
+#[test]
+fn a_plan_that_leaves_a_test_out_is_no_verdict() {
+    let log = until("ok 1 lock\n").replace("1..2\n# boot", "1..1\n# boot");
+    let outcome = boot(&log, &End::Exited(0));
+    assert_eq!(outcome.exit, Exit::NoVerdict, "{}", outcome.why);
+    assert_eq!(outcome.why, "1 of 3 tests never ran: c");
+    assert_eq!(outcome.not_started, asked(&[("smp", "c")]));
+}
+
+/// Was a crash like any other: the code that the guest promises behind `Bail out!` was not looked
+/// at.
+#[test]
+fn a_crash_that_exits_with_another_code_is_no_verdict() {
+    let crash = until("    ok 1 a\n") + CRASH;
+    let usage = until("# boot: cpus=2\n") + "Bail out! memory: none\n";
+    let early = "KTAP version 1\nBail out! device tree: none\n".to_string();
+    let words = "exited with 0, and its last words ask for 3";
+    judged(&[
+        ("crash, 0", crash, End::Exited(0), Exit::NoVerdict, words),
+        ("usage, 2", usage.clone(), End::Exited(2), Exit::Usage, "memory: none"),
+        ("usage, 1", usage, End::Exited(1), Exit::NoVerdict, "exited with 1, and its last words"),
+        // Before the plan it has not read how to exit.
+        ("no tree, 0", early, End::Exited(0), Exit::Usage, "device tree: none"),
+    ]);
+}
+
+/// Was told as an exit code that disagrees, and as output behind the end: the panic itself was not
+/// named.
+#[test]
+fn a_panic_behind_the_last_result_is_a_crash() {
+    let log = format!("{GOOD}# oops: cpu=0 reason=panic\nBail out! panic: x\n");
+    judged(&[("panic", log, End::Exited(3), Exit::Crashed, "gave up: panic: x")]);
+}
+
+#[test]
+fn skips_are_told_from_a_log_that_cannot_be_believed() {
+    assert!(boot(&skipped(), &End::Exited(0)).only_skips);
+    assert!(!boot(GOOD, &End::Exited(0)).only_skips);
+    assert!(!boot_of(&[], "KTAP version 1\n1..0\n", &End::Exited(0)).only_skips);
+    for (log, end) in [
+        (skipped(), End::Exited(3)),
+        (skipped(), End::Lingered),
+        (skipped() + "# more\n", End::Exited(0)),
+        (skipped() + CRASH, End::Exited(3)),
+    ] {
+        let outcome = boot(&log, &end);
+        assert!(!outcome.only_skips, "{}", outcome.why);
+    }
 }
