@@ -181,6 +181,10 @@ impl Session {
         }
         reasons.extend(self.judge_results());
         reasons.extend(self.judge_code(end));
+        // Whatever else is wrong says more.
+        if reasons.is_empty() {
+            reasons.extend(self.judge_skips());
+        }
         reasons
     }
 
@@ -191,20 +195,21 @@ impl Session {
         if failed > 0 {
             reasons.push((Exit::Failed, format!("{failed} of {} failed", self.results.len())));
         }
-        let all_skipped =
-            self.results.iter().all(|result| matches!(result.status, Status::Skip(_)));
         // A result out of turn is a doubt already, and leaves no telling which are missing.
         let left = self.asked.get(self.results.len()..).filter(|_| self.doubts.is_empty());
         let left = left.unwrap_or_default();
         if let (true, [(_, first), ..]) = (self.through, left) {
             let (left, all) = (left.len(), self.asked.len());
             reasons.push((Exit::NoVerdict, format!("{left} of {all} tests never ran: {first}")));
-        } else if self.through && self.results.is_empty() {
-            reasons.push((Exit::NoVerdict, "nothing ran".into()));
-        } else if self.through && all_skipped {
-            reasons.push((Exit::NoVerdict, ALL_SKIPPED.into()));
         }
         reasons
+    }
+
+    /// Whether anything ran.
+    fn judge_skips(&self) -> Option<(Exit, String)> {
+        let is_skip = |result: &TestResult| matches!(result.status, Status::Skip(_));
+        let why = if self.results.is_empty() { "nothing ran" } else { ALL_SKIPPED };
+        self.results.iter().all(is_skip).then(|| (Exit::NoVerdict, why.into()))
     }
 
     /// Whether the exit code is the one that the log promises.

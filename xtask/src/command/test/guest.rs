@@ -84,21 +84,30 @@ fn together(bench: Bench<'_>, items: &[&Item]) -> Result<Vec<Record>> {
         let booted = boot(bench, left.clone(), None, &format!("{}.{number}", bench.machine))?;
         let wall = booted.finished.wall / (booted.outcome.results.len().max(1) as u32);
         let Booted { outcome, log, .. } = booted;
-        records.extend(outcome.results.iter().map(|result| from_result(bench, result, wall, &log)));
+        records.extend(
+            outcome.results.iter().map(|result| from_result(bench.machine, result, wall, &log)),
+        );
         let Some((suite, name)) = &outcome.cut_short else {
-            records.extend(doubt(bench, &outcome, &log));
+            records.extend(whole(bench.machine, &outcome, &log));
             return Ok(records);
         };
         records.push(Record {
             output: outcome.tail.clone(),
-            ..record(bench, suite, name, cut_short(&outcome), wall, &log)
+            ..record(bench.machine, suite, name, cut_short(&outcome), wall, &log)
         });
         let rest = &outcome.not_started;
         // A boot that ends before any test will end so again.
         if outcome.results.is_empty() && number > 1 || rest.is_empty() {
             let why = format!("two boots in a row ended before it: {}", outcome.why);
             records.extend(rest.iter().map(|(suite, name)| {
-                record(bench, suite, name, Status::NotRun(why.clone()), Duration::ZERO, &log)
+                record(
+                    bench.machine,
+                    suite,
+                    name,
+                    Status::NotRun(why.clone()),
+                    Duration::ZERO,
+                    &log,
+                )
             }));
             return Ok(records);
         }
@@ -111,22 +120,9 @@ fn together(bench: Bench<'_>, items: &[&Item]) -> Result<Vec<Record>> {
 fn alone(bench: Bench<'_>, item: &Item, variant: Option<&str>, expect: &Expect) -> Result<Record> {
     let name = path(bench.machine, item, variant);
     let Booted { outcome, finished, log } = boot(bench, vec![item], variant, &name)?;
-    let skipped = outcome.results.iter().find_map(|result| match &result.status {
-        parse::Status::Skip(why) => Some(why.clone()),
-        _ => None,
-    });
-    let status = match (skipped, judge(expect, &outcome)) {
-        (Some(why), _) => Status::Skipped(why),
-        (None, Ok(())) => Status::Passed,
-        (None, Err(why)) => match outcome.exit {
-            Exit::Crashed => Status::Crashed(why),
-            Exit::Hung => Status::Hung(why),
-            Exit::NoVerdict => Status::NoVerdict(why),
-            _ => Status::Failed(why),
-        },
-    };
+    let status = alone_came_to(expect, &outcome);
     let name = label(item, variant);
-    let mut record = record(bench, &item.suite, &name, status, finished.wall, &log);
+    let mut record = record(bench.machine, &item.suite, &name, status, finished.wall, &log);
     record.output = outcome.results.into_iter().flat_map(|result| result.output).collect();
     record.output.extend(outcome.tail);
     Ok(record)
@@ -147,15 +143,39 @@ fn boot(bench: Bench<'_>, items: Vec<&Item>, variant: Option<&str>, log: &str) -
     .run(|_, _| Next::More)
 }
 
-/// A sound log says nothing more than its results; one that cannot be believed is a failure of its
-/// own, whatever its results say.
-fn doubt(bench: Bench<'_>, outcome: &Outcome, log: &Path) -> Option<Record> {
-    (outcome.exit > Exit::Failed).then(|| {
-        let status = Status::NoVerdict(outcome.why.clone());
-        let mut record = record(bench, "log", "whole", status, Duration::ZERO, log);
-        record.output.clone_from(&outcome.tail);
-        record
-    })
+/// What an item in a boot of its own came to.
+fn alone_came_to(expect: &Expect, outcome: &Outcome) -> Status {
+    let skip = outcome.results.iter().find_map(|result| match &result.status {
+        parse::Status::Skip(why) => Some(why.clone()),
+        _ => None,
+    });
+    match (skip, judge(expect, outcome)) {
+        (Some(why), _) if outcome.only_skips => Status::Skipped(why),
+        (_, Ok(())) => Status::Passed,
+        (_, Err(why)) => match outcome.exit {
+            Exit::Crashed => Status::Crashed(why),
+            Exit::Hung => Status::Hung(why),
+            Exit::NoVerdict => Status::NoVerdict(why),
+            _ => Status::Failed(why),
+        },
+    }
+}
+
+/// What the end of a boot says beyond its results: nothing if the log is sound. Tests that the
+/// guest left out are named; a boot that ended otherwise than its results is a failure of its own.
+fn whole(machine: &Machine, outcome: &Outcome, log: &Path) -> Vec<Record> {
+    if outcome.exit <= Exit::Failed || outcome.only_skips {
+        return Vec::new();
+    }
+    let left_out = |(suite, name): &(String, String)| {
+        let status = Status::NotRun(outcome.why.clone());
+        record(machine, suite, name, status, Duration::ZERO, log)
+    };
+    let mut records: Vec<_> = outcome.not_started.iter().map(left_out).collect();
+    let mut whole = record(machine, "log", "whole", cut_short(outcome), Duration::ZERO, log);
+    whole.output.clone_from(&outcome.tail);
+    records.push(whole);
+    records
 }
 
 fn cut_short(outcome: &Outcome) -> Status {
@@ -168,7 +188,7 @@ fn cut_short(outcome: &Outcome) -> Status {
     }
 }
 
-fn from_result(bench: Bench<'_>, result: &TestResult, wall: Duration, log: &Path) -> Record {
+fn from_result(machine: &Machine, result: &TestResult, wall: Duration, log: &Path) -> Record {
     let status = match &result.status {
         parse::Status::Ok => Status::Passed,
         parse::Status::Skip(why) => Status::Skipped(why.clone()),
@@ -177,13 +197,13 @@ fn from_result(bench: Bench<'_>, result: &TestResult, wall: Duration, log: &Path
             Status::Failed(claim.unwrap_or("the guest says so").into())
         }
     };
-    let mut record = record(bench, &result.suite, &result.name, status, wall, log);
+    let mut record = record(machine, &result.suite, &result.name, status, wall, log);
     record.output.clone_from(&result.output);
     record
 }
 
 fn record(
-    bench: Bench<'_>,
+    machine: &Machine,
     suite: &str,
     name: &str,
     status: Status,
@@ -191,7 +211,7 @@ fn record(
     log: &Path,
 ) -> Record {
     Record {
-        machine: bench.machine.to_string(),
+        machine: machine.to_string(),
         suite: suite.into(),
         name: name.into(),
         status,
@@ -219,5 +239,107 @@ fn label(item: &Item, variant: Option<&str>) -> String {
     match variant {
         Some(variant) => format!("{}@{variant}", item.name),
         None => item.name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Matrix;
+    use crate::guest::End;
+    use crate::record::exit_of;
+    use crate::session::Session;
+
+    /// A boot of `a` and `b` of one suite.
+    fn boot_of(results: &str, end: &End) -> Outcome {
+        let asked = ["a", "b"].map(|name| ("s".to_string(), name.to_string()));
+        let mut session = Session::new(&asked);
+        let head = "KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: s\n";
+        for line in head.lines().chain(results.lines()) {
+            session.line(line.as_bytes());
+        }
+        session.finish(end, "")
+    }
+
+    const GOOD: &str = "    1..2\n    ok 1 a\n    ok 2 b\nok 1 s\n";
+    const SKIPPED: &str = "    1..2\n    ok 1 a # SKIP no\n    ok 2 b # SKIP no\nok 1 s\n";
+    const CRASH: &str = "# oops: cpu=0 reason=x\nBail out! oops: x\n";
+
+    /// Every record of a shared boot that was not cut short.
+    fn records(outcome: &Outcome) -> Vec<Record> {
+        let machine = Machine::matrix(Matrix::Quick).remove(0);
+        let log = Path::new("log");
+        let results = outcome.results.iter();
+        let mut all: Vec<_> =
+            results.map(|result| from_result(&machine, result, Duration::ZERO, log)).collect();
+        all.extend(whole(&machine, outcome, log));
+        all
+    }
+
+    #[test]
+    fn a_sound_boot_has_a_record_for_each_test_and_no_more() {
+        let good = records(&boot_of(GOOD, &End::Exited(0)));
+        let paths: Vec<_> = good.iter().map(|record| record.path()).collect();
+        assert_eq!(paths, ["cortex-a72-gic2-smp2/s/a", "cortex-a72-gic2-smp2/s/b"]);
+        assert_eq!(exit_of(&good), Exit::Passed);
+        let log = "    1..2\n    ok 1 a\n    # FAIL: 1 of 2\n    not ok 2 b\nnot ok 1 s\n";
+        let failed = records(&boot_of(log, &End::Exited(1)));
+        assert_eq!(failed[1].status, Status::Failed("1 of 2".into()));
+        assert_eq!((failed.len(), exit_of(&failed)), (2, Exit::Failed));
+    }
+
+    /// Was no verdict: the boot of a machine that must skip all that a filter selects.
+    #[test]
+    fn a_machine_that_skips_everything_does_not_fail_the_others() {
+        let skips = records(&boot_of(SKIPPED, &End::Exited(0)));
+        assert!(skips.iter().all(|record| matches!(record.status, Status::Skipped(_))));
+        assert_eq!(skips.len(), 2);
+    }
+
+    /// Was no verdict, whatever had happened.
+    #[test]
+    fn what_went_wrong_behind_the_last_result_keeps_its_code() {
+        let crashed = GOOD.to_string() + CRASH;
+        for (log, end, exit) in [
+            (crashed.as_str(), End::Exited(3), Exit::Crashed),
+            (GOOD, End::Lingered, Exit::Hung),
+            (GOOD, End::Exited(1), Exit::NoVerdict),
+        ] {
+            let records = records(&boot_of(log, &end));
+            assert_eq!(exit_of(&records), exit);
+            assert_eq!(records.last().unwrap().path(), "cortex-a72-gic2-smp2/log/whole");
+        }
+    }
+
+    #[test]
+    fn a_test_that_the_guest_left_out_has_a_record() {
+        let all = records(&boot_of("    1..1\n    ok 1 a\nok 1 s\n", &End::Exited(0)));
+        assert_eq!(all[1].path(), "cortex-a72-gic2-smp2/s/b");
+        assert_eq!(all[1].status, Status::NotRun("1 of 2 tests never ran: b".into()));
+        assert_eq!(exit_of(&all), Exit::NoVerdict);
+    }
+
+    /// Was a skip, and so nothing: the guest reported one and then crashed or hung.
+    #[test]
+    fn a_skip_in_a_boot_that_went_wrong_is_no_skip() {
+        let skip =
+            |end, more| alone_came_to(&Expect::Pass, &boot_of(&format!("{SKIPPED}{more}"), &end));
+        assert_eq!(skip(End::Exited(0), ""), Status::Skipped("no".into()));
+        assert!(matches!(skip(End::Exited(3), CRASH), Status::Crashed(_)));
+        assert!(matches!(skip(End::Lingered, ""), Status::Hung(_)));
+        assert!(matches!(skip(End::Exited(1), ""), Status::NoVerdict(_)));
+    }
+
+    #[test]
+    fn an_item_alone_is_judged_by_what_it_must_come_to() {
+        let oops = Expect::Oops("oops: x".into());
+        let crash = boot_of(&format!("    1..2\n{CRASH}"), &End::Exited(3));
+        assert_eq!(alone_came_to(&oops, &crash), Status::Passed);
+        assert!(matches!(alone_came_to(&Expect::Pass, &crash), Status::Crashed(_)));
+        let good = boot_of(GOOD, &End::Exited(0));
+        assert_eq!(alone_came_to(&Expect::Pass, &good), Status::Passed);
+        assert!(matches!(alone_came_to(&oops, &good), Status::Failed(_)));
+        let hung = boot_of("    1..2\n", &End::Silent(Duration::from_secs(1)));
+        assert!(matches!(alone_came_to(&oops, &hung), Status::Hung(_)));
     }
 }
