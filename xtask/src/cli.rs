@@ -127,6 +127,9 @@ pub struct Test {
     /// List the tests and exit
     #[arg(long)]
     pub list: bool,
+    /// Have Perl's prove and Linux's kunit.py judge every log too; a disagreement is a failure
+    #[arg(long)]
+    pub judges: bool,
     /// Which machines
     #[arg(long, value_enum, default_value_t = Matrix::Quick)]
     pub matrix: Matrix,

@@ -13,6 +13,7 @@ mod install;
 mod interrupt;
 mod items;
 mod judge;
+mod judges;
 mod machine;
 mod record;
 mod report;

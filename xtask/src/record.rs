@@ -24,6 +24,10 @@ pub struct Record {
     pub output: Vec<String>,
     /// The raw serial log.
     pub log: Option<String>,
+    /// Whether that log, as a whole, is one of success: complete, and nothing in it failed. `None`
+    /// where the log is not of a boot that was to run to its end.
+    #[serde(skip)]
+    pub green: Option<bool>,
 }
 
 /// What one test came to.
@@ -129,6 +133,7 @@ mod tests {
             wall: Duration::ZERO,
             output: Vec::new(),
             log: None,
+            green: None,
         }
     }
 

@@ -181,6 +181,7 @@ mod tests {
             wall: Duration::from_millis(3),
             output: vec!["line \u{7} one".into()],
             log: None,
+            green: None,
         }
     }
 

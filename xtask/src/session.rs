@@ -65,6 +65,18 @@ pub struct Outcome {
     pub tail: Vec<String>,
 }
 
+impl Outcome {
+    /// Whether any reader of the log must call it a success: it is complete, and nothing in it
+    /// failed. A log of skips is one, although it gives us no verdict.
+    pub fn is_green(&self) -> bool {
+        let failed = |result: &TestResult| result.status == Status::NotOk;
+        self.bail.is_none()
+            && self.cut_short.is_none()
+            && self.not_started.is_empty()
+            && !self.results.iter().any(failed)
+    }
+}
+
 impl Session {
     /// A session for a boot that was asked to run `asked`, (suite, name) in command-line order.
     pub fn new(asked: &[(String, String)]) -> Self {

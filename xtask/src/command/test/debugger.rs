@@ -80,6 +80,7 @@ fn play(
         wall: started.elapsed(),
         output: output.lines().map(String::from).collect(),
         log: None,
+        green: None,
     })
 }
 

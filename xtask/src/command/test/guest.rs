@@ -84,17 +84,10 @@ fn together(bench: Bench<'_>, items: &[&Item]) -> Result<Vec<Record>> {
         let booted = boot(bench, left.clone(), None, &format!("{}.{number}", bench.machine))?;
         let wall = booted.finished.wall / (booted.outcome.results.len().max(1) as u32);
         let Booted { outcome, log, .. } = booted;
-        records.extend(
-            outcome.results.iter().map(|result| from_result(bench.machine, result, wall, &log)),
-        );
-        let Some((suite, name)) = &outcome.cut_short else {
-            records.extend(whole(bench.machine, &outcome, &log));
+        records.extend(of_boot(bench.machine, &outcome, wall, &log));
+        if outcome.cut_short.is_none() {
             return Ok(records);
-        };
-        records.push(Record {
-            output: outcome.tail.clone(),
-            ..record(bench.machine, suite, name, cut_short(&outcome), wall, &log)
-        });
+        }
         let rest = &outcome.not_started;
         // A boot that ends before any test will end so again.
         if outcome.results.is_empty() && number > 1 || rest.is_empty() {
@@ -116,13 +109,32 @@ fn together(bench: Bench<'_>, items: &[&Item]) -> Result<Vec<Record>> {
     Ok(records)
 }
 
+/// The records of one boot: its results, and what is to be said of its end.
+fn of_boot(machine: &Machine, outcome: &Outcome, wall: Duration, log: &Path) -> Vec<Record> {
+    let result = |result| from_result(machine, result, wall, log);
+    let mut records: Vec<_> = outcome.results.iter().map(result).collect();
+    match &outcome.cut_short {
+        None => records.extend(whole(machine, outcome, log)),
+        Some((suite, name)) => records.push(Record {
+            output: outcome.tail.clone(),
+            ..record(machine, suite, name, cut_short(outcome), wall, log)
+        }),
+    }
+    for record in &mut records {
+        record.green = Some(outcome.is_green());
+    }
+    records
+}
+
 /// Runs an item in a boot of its own and judges it by what it must come to.
 fn alone(bench: Bench<'_>, item: &Item, variant: Option<&str>, expect: &Expect) -> Result<Record> {
     let name = path(bench.machine, item, variant);
     let Booted { outcome, finished, log } = boot(bench, vec![item], variant, &name)?;
+    let green = outcome.is_green();
     let status = alone_came_to(expect, &outcome);
     let name = label(item, variant);
     let mut record = record(bench.machine, &item.suite, &name, status, finished.wall, &log);
+    record.green = Some(green);
     record.output = outcome.results.into_iter().flat_map(|result| result.output).collect();
     record.output.extend(outcome.tail);
     Ok(record)
@@ -218,6 +230,7 @@ fn record(
         wall,
         output: Vec::new(),
         log: Some(log.display().to_string()),
+        green: None,
     }
 }
 

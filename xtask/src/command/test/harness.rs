@@ -208,6 +208,7 @@ impl Misbehaviour {
             wall: booted.finished.wall,
             output: outcome.tail.clone(),
             log: Some(booted.log.display().to_string()),
+            green: None,
         }
     }
 }

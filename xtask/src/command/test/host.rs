@@ -64,6 +64,7 @@ fn record(name: &str, status: Status) -> Record {
         wall: Duration::ZERO,
         output: Vec::new(),
         log: None,
+        green: None,
     }
 }
 

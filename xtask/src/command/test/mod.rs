@@ -19,6 +19,7 @@ use crate::exit::Exit;
 use crate::image::Build;
 use crate::interrupt;
 use crate::items;
+use crate::judges;
 use crate::machine::{Machine, Qemu};
 use crate::record::{Record, Totals, exit_of};
 use crate::report::{Terminal, closing_line, put, write_files};
@@ -76,6 +77,12 @@ pub fn run(options: &Options) -> Result<Exit> {
     };
     put(&format!("guest: {qemu}, {} machines, kernel built with {toolchain}\n", machines.len()));
     records.extend(work_off(&jobs, Symbols::of(elf))?);
+    if options.judges {
+        let verdicts = judges::judge(&options.setup, &records)?;
+        let mut terminal = Terminal::new(verdicts.len(), Symbols::of(elf));
+        verdicts.iter().for_each(|record| terminal.ended(record));
+        records.extend(verdicts);
+    }
     write_files(&records)?;
     Ok(close(&records))
 }
