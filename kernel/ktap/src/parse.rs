@@ -104,6 +104,8 @@ pub enum ErrorKind {
     OtherName,
     /// A suite that is `ok` with a test that is not, or the reverse.
     Contradiction,
+    /// A directive other than SKIP: whatever it means, it is no plain `ok`.
+    Directive,
     /// A line after the last planned result.
     AfterTheEnd,
     /// A line that is no KTAP, or with the wrong indentation.
@@ -230,10 +232,10 @@ impl Parser {
             self.place = Place::SuiteName;
             return Vec::new();
         }
-        match (depth, result(rest)) {
-            (1, Some((number, name, status))) => self.item(number, name, status, text),
-            (0, Some((number, name, status))) => self.suite(number, name, &status, text),
-            _ => self.error(ErrorKind::Unknown, text),
+        match result(rest) {
+            Ok((number, name, status)) if depth == 1 => self.item(number, name, status, text),
+            Ok((number, name, status)) => self.suite(number, name, &status, text),
+            Err(kind) => self.error(kind, text),
         }
     }
 
@@ -319,6 +321,7 @@ impl fmt::Display for Error {
             ErrorKind::TooFew => "a suite's result before those of all its tests",
             ErrorKind::OtherName => "a suite's result under another name",
             ErrorKind::Contradiction => "a suite's result that contradicts its tests",
+            ErrorKind::Directive => "a directive other than SKIP",
             ErrorKind::AfterTheEnd => "output after the last result",
             ErrorKind::Unknown => "no KTAP, or wrongly indented",
             ErrorKind::NotText => "bytes that are no text, or too long a line",
@@ -329,31 +332,42 @@ impl fmt::Display for Error {
 
 /// The count in a plan line.
 fn plan(text: &str) -> Option<usize> {
-    text.strip_prefix("1..")?.parse().ok()
+    number(text.strip_prefix("1..")?)
+}
+
+/// A number as KTAP writes it: digits and nothing else, where `parse` alone would take a sign.
+fn number(text: &str) -> Option<usize> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// Number, name and status of a result line. The optional `- ` of TAP is passed over.
-fn result(text: &str) -> Option<(usize, &str, Status)> {
+fn result(text: &str) -> Result<(usize, &str, Status), ErrorKind> {
     let (ok, rest) = match text.strip_prefix("not ok ") {
         Some(rest) => (false, rest),
-        None => (true, text.strip_prefix("ok ")?),
+        None => (true, text.strip_prefix("ok ").ok_or(ErrorKind::Unknown)?),
     };
-    let (number, rest) = rest.split_once(' ')?;
+    let (count, rest) = rest.split_once(' ').ok_or(ErrorKind::Unknown)?;
+    let count = number(count).ok_or(ErrorKind::Unknown)?;
     let rest = rest.strip_prefix("- ").unwrap_or(rest);
     let (name, directive) = match rest.split_once(" # ") {
         Some((name, directive)) => (name, Some(directive)),
         None => (rest, None),
     };
     if name.is_empty() || name.contains('#') {
-        return None;
+        return Err(ErrorKind::Unknown);
     }
-    let skip = directive.and_then(|directive| directive.strip_prefix("SKIP"));
-    let status = match (ok, skip) {
-        (true, Some(why)) => Status::Skip(why.trim().to_string()),
+    let why = match directive.map(|directive| directive.split_once(' ').unwrap_or((directive, "")))
+    {
+        None => None,
+        Some(("SKIP", why)) => Some(why.trim().to_string()),
+        Some(_) => return Err(ErrorKind::Directive),
+    };
+    let status = match (ok, why) {
+        (true, Some(why)) => Status::Skip(why),
         (true, None) => Status::Ok,
         (false, _) => Status::NotOk,
     };
-    Some((number.parse().ok()?, name, status))
+    Ok((count, name, status))
 }
 
 #[cfg(test)]

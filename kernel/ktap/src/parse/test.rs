@@ -86,6 +86,12 @@ fn each_way_of_breaking_the_dialect_is_told_by_name() {
         ("not ok 1 lock", "ok 1 lock", ErrorKind::Contradiction),
         ("ok 2 smp\n", "ok 2 smp\n# more\n", ErrorKind::AfterTheEnd),
         ("    ok 1 masks", "  ok 1 masks", ErrorKind::Unknown),
+        ("    ok 1 masks", "    ok +1 masks", ErrorKind::Unknown),
+        ("1..2\n# boot: cpus=2", "1..+2\n# boot: cpus=2", ErrorKind::NoPlan),
+        ("    ok 1 masks", "    ok 1 masks # TIMEOUT", ErrorKind::Directive),
+        ("    ok 1 masks", "    ok 1 masks # TODO later", ErrorKind::Directive),
+        ("    ok 1 masks", "    ok 1 masks # skip why", ErrorKind::Directive),
+        ("    ok 1 masks", "    ok 1 masks # SKIPPED", ErrorKind::Directive),
         ("    ok 1 masks", "    ok 1 ma    ok 1 masks#", ErrorKind::Unknown),
         ("# boot: cpus=2", "# boot: \u{7}", ErrorKind::NotText),
     ] {
