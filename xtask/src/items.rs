@@ -29,18 +29,24 @@ pub fn read(elf: &Path) -> Result<Vec<Item>> {
 pub fn select<'a>(items: &'a [Item], names: &[String]) -> Result<Vec<&'a Item>> {
     let mut selected = Vec::new();
     for name in names {
-        let before = selected.len();
         let prefix = format!("{name}.");
-        selected.extend(
-            items.iter().filter(|item| item.name == *name || item.name.starts_with(&prefix)),
-        );
-        if selected.len() == before {
+        let mut of_name = items
+            .iter()
+            .filter(|item| item.name == *name || item.name.starts_with(&prefix))
+            .peekable();
+        if of_name.peek().is_none() {
             let known = items.iter().map(|item| item.name.as_str());
             let hint = nearest(name, known)
                 .map_or(String::new(), |name| format!("; did you mean {name}?"));
             bail!(
                 "no scenario or test is called {name}{hint} (`cargo xtask qemu --list` lists them)"
             );
+        }
+        for item in of_name {
+            // `edge edge.low` names one of them twice, and means it once.
+            if !selected.contains(&item) {
+                selected.push(item);
+            }
         }
     }
     Ok(selected)
@@ -85,6 +91,9 @@ mod tests {
         };
         assert_eq!(names("edge").unwrap(), ["edge", "edge.low"]);
         assert_eq!(names("edge.low").unwrap(), ["edge.low"]);
+        let twice = select(&items, &["edge.low", "edge", "edge.low"].map(String::from)).unwrap();
+        let twice: Vec<_> = twice.iter().map(|item| item.name.as_str()).collect();
+        assert_eq!(twice, ["edge.low", "edge"]);
         let error = names("egde").unwrap_err().to_string();
         assert!(error.contains("egde") && error.contains("did you mean edge"), "{error}");
     }
