@@ -1,5 +1,6 @@
 //! The whole command line in one place. Doc comments are the help.
 
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -38,7 +39,7 @@ pub struct Setup {
     #[arg(long, value_enum)]
     pub toolchain: Option<ToolchainChoice>,
     /// The QEMU to use
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = program)]
     pub qemu: Option<PathBuf>,
 }
 
@@ -166,7 +167,7 @@ pub struct Gdb {
     #[arg(long, default_value = "default")]
     pub variant: String,
     /// Run this gdb script instead of a session, and exit with gdb's code
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file)]
     pub batch: Option<PathBuf>,
     /// The machine.
     #[command(flatten)]
@@ -190,4 +191,27 @@ pub struct Lint {
     /// The toolchain.
     #[command(flatten)]
     pub setup: Setup,
+}
+
+/// A file as named from the folder in which the command was given, which is left afterwards.
+fn file(text: &str) -> io::Result<PathBuf> {
+    std::path::absolute(text)
+}
+
+/// A program: a name to be looked for, or a file.
+fn program(text: &str) -> io::Result<PathBuf> {
+    if text.contains('/') { file(text) } else { Ok(text.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_from_where_the_command_is_given_programs_by_name() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(file("a.gdb").unwrap(), here.join("a.gdb"));
+        assert_eq!(program("./qemu").unwrap(), here.join("qemu"));
+        assert_eq!(program("qemu-system-aarch64").unwrap(), PathBuf::from("qemu-system-aarch64"));
+    }
 }

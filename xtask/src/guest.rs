@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,6 +17,9 @@ use crate::interrupt;
 const LOG_LIMIT: usize = 16 << 20;
 /// Bytes of one line that are handed on; the raw log keeps all.
 const LINE_LIMIT: usize = 8192;
+/// Pieces of the serial log that may wait to be read; QEMU then waits for us, and a flood takes no
+/// more memory than this.
+const QUEUE: usize = 16;
 /// How long a guest may take to end once its log says that it is through.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often a wait looks up to see whether the person wants to stop.
@@ -102,7 +105,6 @@ pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finis
                 log.write_all(&bytes).with_context(|| {
                     format!("the serial log {} cannot be written", plan.log.display())
                 })?;
-                heard = Instant::now();
                 let mut kill = false;
                 lines.feed(&bytes, |line| match each(line) {
                     Next::More => {}
@@ -118,6 +120,9 @@ pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finis
                 if lines.seen > LOG_LIMIT {
                     break End::Flood;
                 }
+                // Now, and not before the lines were taken: a terminal that was held up meanwhile
+                // is no silence of the guest's.
+                heard = Instant::now();
             }
             Err(RecvTimeoutError::Disconnected) => break guest.wait(),
             Err(RecvTimeoutError::Timeout) => {}
@@ -161,11 +166,20 @@ impl Guest {
 
     /// The serial log in pieces, until QEMU closes it.
     fn reader(&mut self) -> Receiver<Vec<u8>> {
-        let (sender, receiver) = channel();
+        let (sender, receiver) = sync_channel(QUEUE);
         if let Some(stdout) = self.child.stdout.take() {
             std::thread::spawn(move || forward(stdout, &sender));
         }
         receiver
+    }
+
+    /// What QEMU said if it has ended by itself with an error and a message: it refused its
+    /// arguments. A guest that ends with a code leaves no message.
+    pub fn refusal(&mut self) -> Option<String> {
+        let ended = self.child.try_wait().ok().flatten()?;
+        let said = if ended.success() { String::new() } else { self.stop() };
+        let last = said.trim().lines().last()?;
+        Some(last.to_string())
     }
 
     /// Waits for a child whose output has ended.
@@ -230,7 +244,7 @@ fn end_of(status: ExitStatus) -> End {
     }
 }
 
-fn forward(mut from: impl Read, to: &Sender<Vec<u8>>) {
+fn forward(mut from: impl Read, to: &SyncSender<Vec<u8>>) {
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if to.send(buffer[..count].to_vec()).is_err() {

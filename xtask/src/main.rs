@@ -25,6 +25,7 @@ mod toolchain;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use clap::error::ErrorKind;
 
@@ -52,13 +53,19 @@ fn main() -> ExitCode {
         }
     };
     interrupt::install();
-    match dispatch(&cli.command) {
+    match go_to_root().and_then(|()| dispatch(&cli.command)) {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
             Exit::Usage.into()
         }
     }
+}
+
+/// To the workspace's root, whatever folder cargo was called in: `target/` is there.
+fn go_to_root() -> anyhow::Result<()> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    std::env::set_current_dir(root).with_context(|| format!("{root} cannot be entered"))
 }
 
 fn dispatch(command: &Command) -> anyhow::Result<Exit> {

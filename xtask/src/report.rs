@@ -14,6 +14,9 @@ use crate::symbol::Symbols;
 /// Lines of a failing test's output that are shown.
 const SHOWN: usize = 40;
 
+/// Characters of one line that are shown; the serial log has all.
+const WIDTH: usize = 1000;
+
 /// The terminal, told of every test as it ends.
 pub struct Terminal {
     total: usize,
@@ -97,7 +100,7 @@ fn excerpt(record: &Record, symbols: &Symbols) -> String {
         let _ = writeln!(text, "    ... {hidden} lines before");
     }
     for line in &record.output[hidden..] {
-        let _ = writeln!(text, "    {line}");
+        let _ = writeln!(text, "    {}", plain(line));
         for frame in symbols.of_line(line) {
             let _ = writeln!(text, "        {frame}");
         }
@@ -106,6 +109,14 @@ fn excerpt(record: &Record, symbols: &Symbols) -> String {
         let _ = writeln!(text, "    serial log: {log}");
     }
     text
+}
+
+/// A line of a guest's as a terminal can take it: no control character, which might be the start of
+/// an escape sequence, and no endless line.
+pub fn plain(line: &str) -> String {
+    let kept = line.chars().take(WIDTH);
+    kept.map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }
 
 /// Prints; a closed pipe (`| head`) ends the printing, not the run.
@@ -191,6 +202,12 @@ mod tests {
         assert_eq!(closing_line(totals), "3 passed, 0 failed");
         let totals = Totals { skipped: 2, ..totals };
         assert_eq!(closing_line(totals), "3 passed, 0 failed, 2 skipped");
+    }
+
+    #[test]
+    fn what_a_guest_prints_cannot_command_the_terminal() {
+        assert_eq!(plain("a\u{1b}[2J\u{9b}b\tc"), "a\u{fffd}[2J\u{fffd}b\tc");
+        assert_eq!(plain(&"x".repeat(1 << 20)).len(), WIDTH);
     }
 
     #[test]

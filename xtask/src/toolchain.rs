@@ -167,9 +167,7 @@ impl Toolchain {
         let mut command = Command::new(&self.cargo);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            let leaks = name.starts_with("CARGO_") && name != "CARGO_HOME"
-                || matches!(&*name, "CARGO" | "RUSTC" | "RUSTFLAGS" | "RUSTC_WRAPPER");
-            if leaks || (self.rustc.is_some() && name == "RUSTUP_TOOLCHAIN") {
+            if leaks(&name) || (self.rustc.is_some() && name == "RUSTUP_TOOLCHAIN") {
                 command.env_remove(&*name);
             }
         }
@@ -198,6 +196,24 @@ impl fmt::Display for Toolchain {
             Kind::RustSrc => "the active rustc and its rust-src, building core",
             Kind::Debian => "Debian's rustc-web and rust-web-src, building core",
         })
+    }
+}
+
+/// Whether a variable, set by the cargo that runs this tool or for host builds, would change how
+/// the kernel is built. How cargo reaches its registries is the person's to say.
+fn leaks(name: &str) -> bool {
+    const KEPT: [&str; 7] = [
+        "CARGO_HOME",
+        "CARGO_HTTP_",
+        "CARGO_NET_",
+        "CARGO_REGISTRIES_",
+        "CARGO_REGISTRY_",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+    ];
+    match name {
+        "CARGO" | "RUSTC" | "RUSTFLAGS" | "RUSTC_WRAPPER" => true,
+        _ => name.starts_with("CARGO_") && !KEPT.iter().any(|kept| name.starts_with(kept)),
     }
 }
 
@@ -267,6 +283,16 @@ mod tests {
         let debian = Findings { has_src: false, ..no_target };
         assert_eq!(kind(&debian), Some(Kind::Debian));
         assert_eq!(kind(&Findings { debian_src: false, ..debian }), None);
+    }
+
+    #[test]
+    fn the_outer_build_does_not_leak_in_but_the_network_s_settings_stay() {
+        for name in ["CARGO", "CARGO_MANIFEST_DIR", "CARGO_TARGET_DIR", "CARGO_ENCODED_RUSTFLAGS"] {
+            assert!(leaks(name), "{name}");
+        }
+        for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_PROXY", "PATH", "RUSTUP_HOME"] {
+            assert!(!leaks(name), "{name}");
+        }
     }
 
     #[test]

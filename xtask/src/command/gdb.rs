@@ -94,7 +94,7 @@ pub fn session(
     }
     let files = Files::make("session")?;
     let target = Target { qemu, machine, kernel, item, variant: wanted(options).1 };
-    let guest = target.start(&files)?;
+    let mut guest = target.start(&files)?;
     let mode = match (&options.batch, &options.test) {
         (Some(script), _) => Mode::Script(script),
         (None, Some(_)) => Mode::ToFailure,
@@ -102,6 +102,10 @@ pub fn session(
     };
     let status =
         gdb(kernel, &files, mode).status().with_context(|| format!("{GDB} cannot be started"))?;
+    // Without a guest gdb debugs nothing, and may still end well.
+    if let Some(said) = guest.refusal().filter(|_| files.is_silent()) {
+        bail!("{qemu} did not start the guest: {said}");
+    }
     drop(guest);
     put(&format!("serial log: {}\n", files.serial.display()));
     Ok(match status.code() {
@@ -171,9 +175,10 @@ impl Target<'_> {
     /// Starts it halted, and waits until gdb can connect.
     fn start(&self, files: &Files) -> Result<Guest> {
         let mut arguments = self.boot().arguments();
+        files.divert_serial(&mut arguments);
         arguments.extend(files.qemu_arguments());
-        let guest = Guest::start(&self.qemu.path, &arguments)?;
-        files.wait_for_socket()?;
+        let mut guest = Guest::start(&self.qemu.path, &arguments)?;
+        files.wait_for_socket(self.qemu, &mut guest)?;
         Ok(guest)
     }
 
@@ -261,27 +266,43 @@ impl Files {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
         let socket = folder.join(format!("gdb-{}-{name}.sock", std::process::id()));
-        Ok(Self { socket, serial: folder.join(format!("gdb-{name}.log")) })
+        let serial = folder.join(format!("gdb-{name}.log"));
+        // That of an earlier session; mostly there is none.
+        let _ = std::fs::remove_file(&serial);
+        Ok(Self { socket, serial })
     }
 
     fn qemu_arguments(&self) -> Vec<OsString> {
-        let (socket, serial) = (self.socket.display(), self.serial.display());
+        let socket = self.socket.display();
         [
             "-S",
             "-chardev",
             &format!("socket,path={socket},server=on,wait=off,id=gdb0"),
             "-gdb",
             "chardev:gdb0",
-            "-serial",
-            &format!("file:{serial}"),
         ]
         .map(OsString::from)
         .into()
     }
 
-    fn wait_for_socket(&self) -> Result<()> {
+    /// Sends the guest's only serial line, which `arguments` lead to a pipe that nobody would empty
+    /// here, to the log.
+    fn divert_serial(&self, arguments: &mut [OsString]) {
+        for argument in arguments.iter_mut().filter(|argument| *argument == "stdio") {
+            *argument = format!("file:{}", self.serial.display()).into();
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        std::fs::metadata(&self.serial).map_or(true, |serial| serial.len() == 0)
+    }
+
+    fn wait_for_socket(&self, qemu: &Qemu, guest: &mut Guest) -> Result<()> {
         let deadline = Instant::now() + START;
         while !self.socket.exists() {
+            if let Some(said) = guest.refusal() {
+                bail!("{qemu} did not start the guest: {said}");
+            }
             if Instant::now() > deadline {
                 bail!("QEMU offers no gdb socket; run `cargo xtask qemu` to see what it says");
             }

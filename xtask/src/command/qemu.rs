@@ -12,7 +12,7 @@ use crate::guest::Next;
 use crate::items;
 use crate::judge::judge;
 use crate::machine::{Machine, Qemu, nearest};
-use crate::report::put;
+use crate::report::{plain, put};
 use crate::run::{Boot, Booted, Kernel};
 use crate::symbol::Symbols;
 use crate::toolchain;
@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> Result<Exit> {
     }
     let symbols = Symbols::of(&kernel.elf);
     let mut exit = Exit::Passed;
-    for group in boots(&selected) {
+    for (number, group) in boots(&selected).into_iter().enumerate() {
         let boot = Boot {
             qemu: &qemu,
             machine: &machine,
@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> Result<Exit> {
             words: vec!["story=1".into()],
             qemu_args: options.qemu_args.clone(),
             silence: Duration::from_secs(options.timeout),
-            log: "qemu".into(),
+            log: if number == 0 { "qemu".into() } else { format!("qemu.{}", number + 1) },
         };
         exit = exit.and(play(&boot, &symbols)?);
     }
@@ -85,7 +85,7 @@ fn play(boot: &Boot<'_>, symbols: &Symbols) -> Result<Exit> {
     put(&format!("$ {} {}\n", boot.qemu.path.display(), arguments.join(" ")));
     let booted = boot.run(|line, _| {
         if let Some(line) = told(line) {
-            put(&format!("{line}\n"));
+            put(&format!("{}\n", plain(line)));
             for frame in symbols.of_line(line) {
                 put(&format!("      {frame}\n"));
             }

@@ -32,6 +32,9 @@ pub fn run() -> Result<Vec<Record>> {
     if !succeeded && !failed {
         records.push(record("cargo-test", Status::NoVerdict("cargo test failed".into())));
     }
+    if let Some(why) = miscount(&lines, records.len()) {
+        records.push(record("count", Status::NoVerdict(why)));
+    }
     if !succeeded {
         lines.iter().for_each(|line| put(&format!("    {line}\n")));
     }
@@ -53,6 +56,21 @@ fn parse(lines: &[String]) -> Vec<Record> {
             Some(record(name.trim_end_matches(" - should panic"), status))
         })
         .collect()
+}
+
+/// Why the results that were read are not those that the test harnesses counted themselves: an
+/// output that is read wrongly must not be a run of fewer tests.
+fn miscount(lines: &[String], read: usize) -> Option<String> {
+    let counted: usize = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("test result: ")?.split_once(". "))
+        .flat_map(|(_, counts)| counts.split("; ").take(3))
+        .filter_map(|count| count.split(' ').next()?.parse::<usize>().ok())
+        .sum();
+    if counted == 0 {
+        return Some("cargo test ran no test".into());
+    }
+    (counted != read).then(|| format!("cargo test counts {counted} tests, {read} were read"))
 }
 
 fn record(name: &str, status: Status) -> Record {
@@ -80,9 +98,12 @@ mod tests {
             "test b::breaks ... FAILED",
             "test c::later ... ignored",
             "test d::dies - should panic ... ok",
-            "test result: FAILED. 2 passed; 1 failed",
+            "test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 7 filtered out",
         ]
         .map(String::from);
+        assert_eq!(miscount(&lines, 4), None);
+        assert!(miscount(&lines, 3).is_some(), "a result that was not read");
+        assert!(miscount(&lines[..5], 0).is_some(), "no test at all");
         let records = parse(&lines);
         let names: Vec<_> = records.iter().map(|record| record.name.as_str()).collect();
         assert_eq!(names, ["a::works", "b::breaks", "c::later", "d::dies"]);
