@@ -26,6 +26,8 @@ pub struct Session {
     doubts: Vec<String>,
     /// The first line behind the end.
     late: Option<String>,
+    /// The report of a deadlock in which the last result ended.
+    deadlock: Option<String>,
     /// The plan is out: the guest has read how it is to exit.
     planned: bool,
     through: bool,
@@ -89,6 +91,7 @@ impl Session {
             bail: None,
             doubts: Vec::new(),
             late: None,
+            deadlock: None,
             planned: false,
             through: false,
         }
@@ -123,7 +126,7 @@ impl Session {
             .into_iter()
             .max_by_key(|(exit, _)| *exit)
             .unwrap_or((Exit::Passed, String::new()));
-        let broke_off = !self.through;
+        let broke_off = !self.through && self.ended_itself(end).is_none();
         let done = self.results.len().min(self.asked.len());
         let mut rest = self.asked.split_off(done);
         let cut_short = (broke_off && !rest.is_empty()).then(|| rest.remove(0));
@@ -147,6 +150,9 @@ impl Session {
                     self.doubts.push(format!("the guest reports {name}, which was not next"));
                 }
                 let output = std::mem::take(&mut self.pending);
+                self.deadlock = (status == Status::NotOk)
+                    .then(|| output.iter().find(|line| line.starts_with("deadlock: ")).cloned())
+                    .flatten();
                 self.tail.clear();
                 self.results.push(TestResult { suite, name, status, output });
             }
@@ -156,6 +162,8 @@ impl Session {
             Event::Error(error) if error.kind == ErrorKind::AfterTheEnd => {
                 self.late.get_or_insert(error.to_string());
             }
+            // A guest in a deadlock cannot run the rest of the suite; it closes it and exits.
+            Event::Error(error) if error.kind == ErrorKind::TooFew && self.deadlock.is_some() => {}
             Event::Error(error) => self.doubts.push(error.to_string()),
             Event::Plan(_) => self.planned = true,
             Event::Header | Event::Suite { .. } | Event::SuiteResult { .. } => {}
@@ -183,7 +191,8 @@ impl Session {
         }
         reasons.extend(judge_end(end, &running, complaints));
         // A crash, a hang or a kill explains why the rest is missing.
-        if let Some(place) = incomplete.filter(|_| reasons.is_empty()) {
+        let ended_itself = self.ended_itself(end).is_some();
+        if let Some(place) = incomplete.filter(|_| reasons.is_empty() && !ended_itself) {
             reasons.push((Exit::NoVerdict, format!("the log is cut: {place}; {running} was next")));
         }
         // A crash also explains what comes behind the last result: its own report.
@@ -191,7 +200,7 @@ impl Session {
         if let Some(doubt) = self.doubts.first().or(late) {
             reasons.push((Exit::NoVerdict, format!("the log cannot be believed: {doubt}")));
         }
-        reasons.extend(self.judge_results());
+        reasons.extend(self.judge_results(end));
         reasons.extend(self.judge_code(end));
         // Whatever else is wrong says more.
         if reasons.is_empty() {
@@ -201,16 +210,19 @@ impl Session {
     }
 
     /// What the results themselves ask for.
-    fn judge_results(&self) -> Vec<(Exit, String)> {
+    fn judge_results(&self, end: &End) -> Vec<(Exit, String)> {
         let mut reasons = Vec::new();
         let failed = self.failed();
         if failed > 0 {
-            reasons.push((Exit::Failed, format!("{failed} of {} failed", self.results.len())));
+            let deadlock = self.ended_itself(end).map_or(String::new(), |why| format!(": {why}"));
+            let text = format!("{failed} of {} failed{deadlock}", self.results.len());
+            reasons.push((Exit::Failed, text));
         }
         // A result out of turn is a doubt already, and leaves no telling which are missing.
         let left = self.asked.get(self.results.len()..).filter(|_| self.doubts.is_empty());
         let left = left.unwrap_or_default();
-        if let (true, [(_, first), ..]) = (self.through, left) {
+        let all_due = self.through && self.ended_itself(end).is_none();
+        if let (true, [(_, first), ..]) = (all_due, left) {
             let (left, all) = (left.len(), self.asked.len());
             reasons.push((Exit::NoVerdict, format!("{left} of {all} tests never ran: {first}")));
         }
@@ -240,6 +252,12 @@ impl Session {
         };
         let text = format!("the guest exited with {code}, {says}");
         (code != promised).then_some((Exit::NoVerdict, text))
+    }
+
+    /// The deadlock by which the guest ended itself: reported, its suite closed, exit code 1. What
+    /// it was still to run can be run in another boot.
+    fn ended_itself(&self, end: &End) -> Option<&str> {
+        self.deadlock.as_deref().filter(|_| *end == End::Exited(1))
     }
 
     fn failed(&self) -> usize {

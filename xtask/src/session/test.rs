@@ -322,3 +322,38 @@ fn skips_are_told_from_a_log_that_cannot_be_believed() {
         assert!(!outcome.only_skips, "{}", outcome.why);
     }
 }
+
+/// A deadlock in the first of two tests of the first suite, as the kernel writes it.
+const DEADLOCK: &str = "    # deadlock: lock arena held by cpu0; cpu0 waits for it (A-A)
+    # FAIL: deadlock
+    not ok 1 a
+not ok 1 lock
+";
+
+/// Was no verdict, laid on the next test.
+#[test]
+fn a_deadlock_fails_its_own_test_and_no_other() {
+    let log = until("    1..2\n") + DEADLOCK;
+    let outcome = boot(&log, &End::Exited(1));
+    assert_eq!(outcome.exit, Exit::Failed, "{}", outcome.why);
+    assert!(outcome.why.contains("lock arena held by cpu0"), "{}", outcome.why);
+    assert_eq!(outcome.cut_short, None);
+    assert_eq!(outcome.not_started, asked(&[("lock", "b"), ("smp", "c")]));
+    // In the last suite the log is complete, but for the tests behind the deadlock.
+    let last = log.replacen("1..2", "1..1", 1);
+    let outcome = boot_of(&ASKED[..1], &last, &End::Exited(1));
+    assert_eq!(outcome.exit, Exit::Failed, "{}", outcome.why);
+}
+
+#[test]
+fn a_deadlock_excuses_no_other_end() {
+    let log = until("    1..2\n") + DEADLOCK;
+    let plain = log.replace("deadlock: ", "about: ");
+    judged(&[
+        ("exit code 0", log.clone(), End::Exited(0), Exit::NoVerdict, "the log is cut"),
+        ("a kill", log.clone(), End::Killed(9), Exit::NoVerdict, "killed by signal 9"),
+        ("a hang", log.clone(), End::Silent(seconds(3)), Exit::Hung, "nothing for 3.0 s"),
+        ("a second boot", log + GOOD, End::Exited(1), Exit::NoVerdict, "booted again"),
+        ("no deadlock", plain, End::Exited(1), Exit::NoVerdict, "before those of all its tests"),
+    ]);
+}

@@ -76,7 +76,8 @@ fn job_alone<'a>(
     }
 }
 
-/// Runs items in as few boots as may be: after a crash or a hang the rest goes on in a fresh one.
+/// Runs items in as few boots as may be: after a crash, a hang or a deadlock the rest
+/// goes on in a fresh one.
 fn together(bench: Bench<'_>, items: &[&Item]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut left: Vec<&Item> = items.to_vec();
@@ -85,7 +86,7 @@ fn together(bench: Bench<'_>, items: &[&Item]) -> Result<Vec<Record>> {
         let wall = booted.finished.wall / (booted.outcome.results.len().max(1) as u32);
         let Booted { outcome, log, .. } = booted;
         records.extend(of_boot(bench.machine, &outcome, wall, &log));
-        if outcome.cut_short.is_none() {
+        if outcome.cut_short.is_none() && is_last(&outcome) {
             return Ok(records);
         }
         let rest = &outcome.not_started;
@@ -114,7 +115,9 @@ fn of_boot(machine: &Machine, outcome: &Outcome, wall: Duration, log: &Path) -> 
     let result = |result| from_result(machine, result, wall, log);
     let mut records: Vec<_> = outcome.results.iter().map(result).collect();
     match &outcome.cut_short {
-        None => records.extend(whole(machine, outcome, log)),
+        None if is_last(outcome) => records.extend(whole(machine, outcome, log)),
+        // A deadlock ended the boot with a result of its own; what is left goes on in another.
+        None => {}
         Some((suite, name)) => records.push(Record {
             output: outcome.tail.clone(),
             ..record(machine, suite, name, cut_short(outcome), wall, log)
@@ -124,6 +127,11 @@ fn of_boot(machine: &Machine, outcome: &Outcome, wall: Duration, log: &Path) -> 
         record.green = Some(outcome.is_green());
     }
     records
+}
+
+/// Whether nothing is left to run, or nothing of the log can be believed.
+fn is_last(outcome: &Outcome) -> bool {
+    outcome.not_started.is_empty() || outcome.exit > Exit::Failed
 }
 
 /// Runs an item in a boot of its own and judges it by what it must come to.
