@@ -237,11 +237,42 @@ mod decoder {
             assert_eq!(decoded(&record, &[]), Err(DecodeError::Outside(256)));
             let (bad, memory) = image(["x", "s", "a", "perhaps: so"], 0);
             assert!(matches!(decoded(&bad, &memory), Err(DecodeError::Expect(_))));
+            let (bad, memory) = image(["x", "s", "a", "perhaps"], 0);
+            assert_eq!(decoded(&bad, &memory), Err(DecodeError::Expect("perhaps".into())));
+            let long = [&record[..], &[0]].concat();
+            assert_eq!(decoded(&long, &memory), Err(DecodeError::Size(RECORD_BYTES + 1)));
+            let (bad, memory) = image(["x", "s", "a", ""], SANE + 1);
+            assert_eq!(decoded(&bad, &memory), Err(DecodeError::Length(SANE + 1)));
             let (bad, memory) = image(["x", "s", "a", ""], u64::MAX);
             assert_eq!(decoded(&bad, &memory), Err(DecodeError::Length(u64::MAX)));
             let mut memory = image(["x", "s", "a", ""], 0).1;
             memory[256] = 0xff;
             assert_eq!(decoded(&record, &memory), Err(DecodeError::NotText(256)));
+        }
+
+        #[test]
+        fn variants_are_read_with_their_own_expectations() {
+            let (mut record, mut memory) = image(["x", "s", "a", ""], 2);
+            let mut table = Vec::new();
+            for text in ["v", "about v", "deadlock: lock", "w", "about w", "fail: claim"] {
+                table.extend([memory.len() as u64, text.len() as u64]);
+                memory.extend(text.as_bytes());
+            }
+            let at = memory.len() as u64;
+            record[8 * 8..9 * 8].copy_from_slice(&at.to_le_bytes());
+            memory.extend(table.iter().flat_map(|word| word.to_le_bytes()));
+            let variant = |name: &str, expect| Variant {
+                name: name.into(),
+                about: std::format!("about {name}"),
+                expect,
+            };
+            assert_eq!(
+                decoded(&record, &memory).unwrap()[0].variants,
+                [
+                    variant("v", Expect::Deadlock("lock".into())),
+                    variant("w", Expect::Fail("claim".into())),
+                ]
+            );
         }
 
         proptest! {

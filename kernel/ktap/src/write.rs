@@ -151,8 +151,18 @@ mod tests {
     fn no_name_or_text_can_break_a_line_or_begin_a_directive() {
         let all = lines(|mut out| {
             result(&mut out, 1, "a # SKIP b\nok 2", Verdict::NotOk);
+            result(&mut out, 2, "c", Verdict::Skip("needs\nok 3 # more"));
             diagnostic(&mut out, format_args!("one\r\n{}", "ok 1 two # kept"));
+            remark(&mut out, format_args!("three\n{}", 4));
         });
-        assert_eq!(all, ["    not ok 1 a _ SKIP b ok 2", "    # one  ok 1 two # kept"]);
+        assert_eq!(
+            all,
+            [
+                "    not ok 1 a _ SKIP b ok 2",
+                "    ok 2 c # SKIP needs ok 3 _ more",
+                "    # one  ok 1 two # kept",
+                "# three 4",
+            ]
+        );
     }
 }

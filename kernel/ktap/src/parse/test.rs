@@ -94,11 +94,26 @@ fn each_way_of_breaking_the_dialect_is_told_by_name() {
         ("    ok 1 masks", "    ok 1 masks # SKIPPED", ErrorKind::Directive),
         ("    ok 1 masks", "    ok 1 ma    ok 1 masks#", ErrorKind::Unknown),
         ("# boot: cpus=2", "# boot: \u{7}", ErrorKind::NotText),
+        ("# boot: cpus=2", &"#".repeat(LINE + 1), ErrorKind::NotText),
+        ("ok 2 smp", "not ok 2 smp", ErrorKind::Contradiction),
+        ("ok 2 smp", "ok 3 smp", ErrorKind::Number),
+        ("    # Subtest: lock", "# Subtest: lock", ErrorKind::Unknown),
+        ("    1..2\n    ok 1", "1..2\n    ok 1", ErrorKind::NoPlan),
+        ("    not ok 2 nests", "    not ok 1 nests", ErrorKind::Number),
     ] {
         let log = GOOD.replacen(from, to, 1);
         assert_ne!(log, GOOD, "{from} is not in the log");
         assert!(errors(&log).contains(&kind), "{to}: {:?}", errors(&log));
     }
+}
+
+#[test]
+fn a_failure_that_calls_itself_a_skip_is_a_failure() {
+    let log = GOOD.replace("not ok 2 nests", "not ok 2 nests # SKIP not today");
+    assert_eq!(errors(&log), []);
+    let is_failure =
+        |event: &Event| matches!(event, Event::Item { status: Status::NotOk, number: 2, .. });
+    assert!(events(&log).iter().any(is_failure));
 }
 
 #[test]
