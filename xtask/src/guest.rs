@@ -285,6 +285,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn lines_of(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
@@ -310,18 +312,29 @@ mod tests {
     }
 
     fn shell(script: &str, silence_ms: u64) -> (Vec<String>, Finished) {
-        let log = std::env::temp_dir().join(format!("faultline-{}.log", std::process::id()));
+        shell_within(script, silence_ms, 20_000)
+    }
+
+    fn shell_within(script: &str, silence_ms: u64, total_ms: u64) -> (Vec<String>, Finished) {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let log = format!("faultline-{}-{number}.log", std::process::id());
+        let log = std::env::temp_dir().join(log);
         let plan = Plan {
             qemu: Path::new("/bin/sh"),
             arguments: vec!["-c".into(), script.into()],
             log: log.clone(),
             silence: Duration::from_millis(silence_ms),
-            total: Duration::from_secs(20),
+            total: Duration::from_millis(total_ms),
         };
         let mut lines = Vec::new();
         let finished = run(&plan, |line| {
             lines.push(String::from_utf8_lossy(line).into_owned());
-            if line == b"through" { Next::Through } else { Next::More }
+            match line {
+                b"through" => Next::Through,
+                b"kill" => Next::Kill,
+                _ => Next::More,
+            }
         });
         let _ = std::fs::remove_file(log);
         (lines, finished.unwrap())
@@ -344,5 +357,35 @@ mod tests {
     #[test]
     fn complaints_on_stderr_are_kept() {
         assert_eq!(shell("echo wrong >&2; exit 1", 9000).1.complaints, "wrong\n");
+    }
+
+    #[test]
+    fn a_guest_that_speaks_now_and_then_is_not_silent() {
+        let (lines, finished) = shell("for n in 1 2 3 4 5 6; do echo $n; sleep 0.4; done", 1500);
+        assert_eq!((lines.len(), finished.end), (6, End::Exited(0)));
+    }
+
+    #[test]
+    fn a_guest_that_speaks_for_ever_is_overdue() {
+        let (_, finished) = shell_within("while echo x; do sleep 0.1; done", 9000, 1000);
+        assert_eq!(finished.end, End::Overdue(Duration::from_millis(1000)));
+    }
+
+    #[test]
+    fn a_guest_that_does_not_end_behind_its_log_lingers() {
+        let (_, finished) = shell("echo through; exec sleep 60", 15_000);
+        assert_eq!(finished.end, End::Lingered);
+        assert!(finished.wall >= GRACE);
+    }
+
+    #[test]
+    fn a_flood_is_ended() {
+        let (_, finished) = shell("while head -c 1048576 /dev/zero; do :; done", 9000);
+        assert_eq!(finished.end, End::Flood);
+    }
+
+    #[test]
+    fn a_guest_is_killed_on_demand_as_by_an_accident() {
+        assert_eq!(shell("echo kill; exec sleep 60", 15_000).1.end, End::Killed(9));
     }
 }

@@ -154,6 +154,25 @@ mod tests {
     }
 
     #[test]
+    fn every_test_is_counted_once_and_what_did_not_run_as_failed() {
+        let why = || "why".to_string();
+        let records = [
+            Status::Passed,
+            Status::Skipped(why()),
+            Status::Failed(why()),
+            Status::Crashed(why()),
+            Status::Hung(why()),
+            Status::NoVerdict(why()),
+            Status::NotRun(why()),
+        ]
+        .map(record);
+        let totals = Totals::of(&records);
+        assert_eq!(totals, Totals { passed: 1, failed: 5, skipped: 1 });
+        let failures = records.iter().filter(|record| record.status.is_failure()).count();
+        assert_eq!(failures, 5);
+    }
+
+    #[test]
     fn a_run_of_nothing_or_of_skips_is_not_green() {
         assert_eq!(exit_of(&[]), Exit::NoVerdict);
         assert_eq!(exit_of(&[record(Status::Skipped("no".into()))]), Exit::NoVerdict);

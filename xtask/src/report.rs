@@ -222,4 +222,42 @@ mod tests {
         assert!(junit.contains("errors=\"1\"") && junit.contains("silence"), "{junit}");
         assert!(!junit.contains('\u{7}'), "control characters of a log are no XML");
     }
+
+    #[test]
+    fn no_name_or_reason_breaks_the_ktap_report() {
+        let records = [
+            record("a # SKIP b", Status::Passed),
+            record("c", Status::Crashed("one\nok 2 two".into())),
+            record("d", Status::Skipped("needs more".into())),
+        ];
+        let lines = ["ok 1 m/s/a _ SKIP b", "# one ok 2 two", "not ok 2 m/s/c"];
+        let expected = format!("{}\nok 3 m/s/d # SKIP needs more\n", lines.join("\n"));
+        assert_eq!(ktap(&records), format!("KTAP version 1\n1..3\n{expected}"));
+    }
+
+    #[test]
+    fn junit_tells_failures_from_errors_and_groups_by_suite() {
+        let why = || "why".to_string();
+        let mut records = vec![
+            record("a", Status::Failed(why())),
+            record("b", Status::NoVerdict(why())),
+            record("c", Status::Skipped(why())),
+        ];
+        records.push(Record { suite: "t".into(), ..record("d", Status::Passed) });
+        let junit = junit(&records).unwrap();
+        assert_eq!(junit.matches("<testsuite ").count(), 2, "{junit}");
+        assert_eq!(junit.matches("<failure").count(), 1, "{junit}");
+        assert_eq!(junit.matches("<error").count(), 1, "{junit}");
+        assert_eq!(junit.matches("<skipped").count(), 1, "{junit}");
+    }
+
+    #[test]
+    fn an_excerpt_is_the_end_of_the_output() {
+        let output = (0..SHOWN + 2).map(|n| format!("line {n}")).collect();
+        let log = Some("the.log".into());
+        let record = Record { output, log, ..record("a", Status::Failed("why".into())) };
+        let text = excerpt(&record, &Symbols::of(Path::new("/nowhere")));
+        assert!(text.starts_with("    ... 2 lines before\n    line 2\n"), "{text}");
+        assert!(text.ends_with("    line 41\n    serial log: the.log\n"), "{text}");
+    }
 }
