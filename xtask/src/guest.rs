@@ -143,6 +143,8 @@ pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finis
     lines.finish(|line| {
         each(line);
     });
+    // Closes the pipe: a flood that waits in it would keep stderr open, which `stop` reads out.
+    drop(serial);
     let complaints = guest.stop();
     Ok(Finished { end, wall: started.elapsed(), complaints })
 }

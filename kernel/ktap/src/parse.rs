@@ -135,6 +135,9 @@ pub struct Parser {
     line: usize,
     errors: usize,
     bailed: bool,
+    /// A line that stood where a plan or a suite's head had to: an error unless the guest gives up
+    /// next, since a dying CPU reports wherever it is.
+    early: Option<Error>,
 }
 
 impl Default for Parser {
@@ -146,7 +149,15 @@ impl Default for Parser {
 impl Parser {
     /// At the start of a log.
     pub fn new() -> Self {
-        Self { place: Place::Start, suites: 0, done: 0, line: 0, errors: 0, bailed: false }
+        Self {
+            place: Place::Start,
+            suites: 0,
+            done: 0,
+            line: 0,
+            errors: 0,
+            bailed: false,
+            early: None,
+        }
     }
 
     /// Takes the next line, without its newline.
@@ -185,6 +196,24 @@ impl Parser {
             self.bailed = true;
             return [Event::BailOut(reason.trim().to_string())].into();
         }
+        if text.is_empty() && self.place != Place::End {
+            // Ends the line that a dying CPU broke into.
+            return Vec::new();
+        }
+        if let (Place::Plan | Place::SuiteName | Place::SuitePlan(_), Some(comment)) =
+            (&self.place, text.strip_prefix("# "))
+        {
+            let kind = ErrorKind::NoPlan;
+            let error = Error { line: self.line, kind, text: text.chars().take(120).collect() };
+            self.early.get_or_insert(error);
+            return [Event::Diagnostic { depth: 0, text: comment.to_string() }].into();
+        }
+        let mut events = self.early.take().map(Event::Error).into_iter().collect::<Vec<_>>();
+        events.extend(self.in_place(text));
+        events
+    }
+
+    fn in_place(&mut self, text: &str) -> Vec<Event> {
         let (depth, rest) = match text.strip_prefix(INDENT) {
             Some(rest) => (1, rest),
             None => (0, text),

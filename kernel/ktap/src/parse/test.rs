@@ -124,6 +124,25 @@ fn a_bail_out_explains_an_incomplete_log() {
 }
 
 #[test]
+fn a_crash_is_no_error_of_the_log_wherever_it_comes() {
+    let report = "# oops: cpu=0\nBail out! oops: data abort\n";
+    for before in [
+        "KTAP version 1\n",
+        "KTAP version 1\n1..1\n    KTAP version 1\n",
+        "KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: s\n",
+        "KTAP version 1\n1..1\n\n",
+    ] {
+        let log = std::format!("{before}{report}");
+        assert_eq!(errors(&log), [], "{log}");
+    }
+}
+
+#[test]
+fn a_late_plan_is_an_error_if_the_run_goes_on() {
+    assert_eq!(errors("KTAP version 1\n# early\n1..0\n"), [ErrorKind::NoPlan]);
+}
+
+#[test]
 fn a_flood_of_garbage_reports_a_bounded_number_of_errors() {
     let flood: String = (0..10_000).map(|_| "garbage\n").collect();
     assert_eq!(errors(&flood).len(), ERRORS);
