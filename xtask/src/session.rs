@@ -69,13 +69,20 @@ pub struct Outcome {
 
 impl Outcome {
     /// Whether any reader of the log must call it a success: it is complete, and nothing in it
-    /// failed. A log of skips is one, although it gives us no verdict.
-    pub fn is_green(&self) -> bool {
+    /// failed. `None` for a log of skips, on which readers differ: prove passes it, kunit.py does
+    /// not, and we have no verdict.
+    pub fn green(&self) -> Option<bool> {
+        let skipped = |result: &TestResult| matches!(result.status, Status::Skip(_));
+        if !self.results.is_empty() && self.results.iter().all(skipped) {
+            return None;
+        }
         let failed = |result: &TestResult| result.status == Status::NotOk;
-        self.bail.is_none()
-            && self.cut_short.is_none()
-            && self.not_started.is_empty()
-            && !self.results.iter().any(failed)
+        Some(
+            self.bail.is_none()
+                && self.cut_short.is_none()
+                && self.not_started.is_empty()
+                && !self.results.iter().any(failed),
+        )
     }
 }
 

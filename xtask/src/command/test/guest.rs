@@ -124,7 +124,7 @@ fn of_boot(machine: &Machine, outcome: &Outcome, wall: Duration, log: &Path) -> 
         }),
     }
     for record in &mut records {
-        record.green = Some(outcome.is_green());
+        record.green = outcome.green();
     }
     records
 }
@@ -138,11 +138,11 @@ fn is_last(outcome: &Outcome) -> bool {
 fn alone(bench: Bench<'_>, item: &Item, variant: Option<&str>, expect: &Expect) -> Result<Record> {
     let name = path(bench.machine, item, variant);
     let Booted { outcome, finished, log } = boot(bench, vec![item], variant, &name)?;
-    let green = outcome.is_green();
+    let green = outcome.green();
     let status = alone_came_to(expect, &outcome);
     let name = label(item, variant);
     let mut record = record(bench.machine, &item.suite, &name, status, finished.wall, &log);
-    record.green = Some(green);
+    record.green = green;
     record.output = outcome.results.into_iter().flat_map(|result| result.output).collect();
     record.output.extend(outcome.tail);
     Ok(record)
