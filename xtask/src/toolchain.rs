@@ -22,6 +22,7 @@ pub const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"]
 pub const DEBIAN_CLIPPY: &str = "rust-web-clippy";
 
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_CARGO_CLIPPY: &str = "/usr/bin/cargo-clippy";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_SRC: &str = "/usr/lib/rustlib/src/rust/library/core/src/lib.rs";
 
@@ -164,7 +165,21 @@ impl Toolchain {
     /// change of flags rebuilds core. What cargo put into this process's environment is taken out,
     /// or the outer toolchain would leak in.
     pub fn cargo(&self, subcommand: &str) -> Command {
-        let mut command = Command::new(&self.cargo);
+        self.with_flags(Command::new(&self.cargo), subcommand)
+    }
+
+    /// A clippy command for the kernel. Debian's is called by its own path: cargo looks for
+    /// subcommands in its home first, where rustup's is.
+    pub fn clippy(&self) -> Command {
+        if self.kind != Kind::Debian {
+            return self.cargo("clippy");
+        }
+        let mut command = self.with_flags(Command::new(DEBIAN_CARGO_CLIPPY), "clippy");
+        command.env("CARGO", &self.cargo);
+        command
+    }
+
+    fn with_flags(&self, mut command: Command, subcommand: &str) -> Command {
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if leaks(&name) || (self.rustc.is_some() && name == "RUSTUP_TOOLCHAIN") {

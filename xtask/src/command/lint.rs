@@ -52,13 +52,9 @@ fn cargo(arguments: &[&str]) -> Command {
 }
 
 fn target_clippy(toolchain: &Toolchain) -> Command {
-    let mut command = toolchain.cargo("clippy");
+    let mut command = toolchain.clippy();
     // The flags of `build`, or core would be built anew; warnings are denied by clippy's own.
     command.args(["--quiet", "--release", "--", "-D", "warnings"]);
-    if toolchain.kind == Kind::Debian {
-        // cargo-clippy looks for its driver on PATH, where rustup's comes first.
-        command.env("PATH", "/usr/bin:/bin");
-    }
     command
 }
 
