@@ -107,6 +107,7 @@ pub struct SecondaryConfig {
     pub sctlr: u64,
 }
 
+// SAFETY: labels of the assembly files and of linker.ld, with the types that they have there.
 unsafe extern "C" {
     /// Exception vectors, for VBAR_EL1.
     pub static boot_vectors: [u8; 2048];

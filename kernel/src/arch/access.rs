@@ -27,6 +27,7 @@ pub struct Row {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Faulted;
 
+// SAFETY: bounds that linker.ld defines; only their addresses are used.
 unsafe extern "C" {
     static __ex_table_start: [Row; 0];
     static __ex_table_end: [Row; 0];

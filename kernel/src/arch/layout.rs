@@ -19,6 +19,7 @@ pub enum Section {
     Guard,
 }
 
+// SAFETY: bounds that linker.ld defines; only their addresses are used.
 unsafe extern "C" {
     static __text_start: u8;
     static __text_end: u8;

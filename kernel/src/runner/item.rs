@@ -115,6 +115,7 @@ impl Item {
 
     /// Every item of the image, in link order.
     pub fn all() -> &'static [Self] {
+        // SAFETY: bounds that linker.ld defines; only their addresses are used.
         unsafe extern "C" {
             static __items_start: u8;
             static __items_end: u8;
