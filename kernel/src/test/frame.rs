@@ -5,9 +5,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use arena::addr::{Frame, PAGE_SIZE};
+use arena::hw::Frames;
 
 use crate::arch::smp::{self, CpuSet};
 use crate::mem::arena::KernelArena;
+use crate::mem::machine::Machine;
 use crate::mem::{frame, kmap};
 use crate::prog::kfunc;
 use crate::prog::program::{Code, Program};
@@ -32,6 +34,13 @@ item! {
     suite: "frame",
     about: "a request that cannot be served is refused, and frames are still served after it",
     run: heap_exhaustion,
+}
+
+item! {
+    name: "zeroing-reaches-every-word-of-a-frame",
+    suite: "frame",
+    about: "a frame full of ones reads zero from its first word to its last",
+    run: zeroes,
 }
 
 item! {
@@ -123,6 +132,17 @@ fn heap_exhaustion(_: &Ctx) -> Outcome {
     let served = frames.len();
     frames.into_iter().for_each(frame::free);
     claim!(served == 200, "{served} of 200 frames with the heap exhausted");
+    Ok(())
+}
+
+fn zeroes(_: &Ctx) -> Outcome {
+    let frame = frame::alloc().ok_or_else(|| Failure::new("no frame".into()))?;
+    let words = || (0..PAGE_SIZE).step_by(8).map(|at| kmap::to_virt(frame.start()).offset(at));
+    words().for_each(|at| kfunc::write_word(at, u64::MAX));
+    Machine.zero(frame);
+    let dirty = words().filter(|&at| kfunc::read_word(at) != 0).count();
+    frame::free(frame);
+    claim!(dirty == 0, "{dirty} words are not zero");
     Ok(())
 }
 

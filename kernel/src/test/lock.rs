@@ -30,6 +30,13 @@ item! {
 }
 
 item! {
+    name: "a-released-lock-leaves-the-record-in-any-order",
+    suite: "lock",
+    about: "of two locks held, the one that goes first leaves the other on record",
+    run: leaves_record,
+}
+
+item! {
     name: "lock-refuses-its-own-holder",
     suite: "lock",
     about: "a second lock by the same CPU is A-A, and a try_lock is refused",
@@ -49,7 +56,9 @@ fn masks_and_restores(_: &Ctx) -> Outcome {
     let before = irq::daif();
     claim!(!irq::is_masked(), "IRQs are masked before: DAIF {before:#x}");
     let guard = lock.acquire();
-    claim!(irq::is_masked(), "IRQs are not masked inside: DAIF {:#x}", irq::daif());
+    const IRQ_AND_FIQ: u64 = 0b11 << 6;
+    let inside = irq::daif();
+    claim!(inside == before | IRQ_AND_FIQ, "DAIF was {before:#x} and is {inside:#x} inside");
     drop(guard);
     claim!(irq::daif() == before, "DAIF was {before:#x} and is {:#x}", irq::daif());
 
@@ -75,6 +84,23 @@ fn nests(_: &Ctx) -> Outcome {
     drop(outer);
     claim!(irq::daif() == before, "DAIF was {before:#x} and is {:#x}", irq::daif());
     claim!(held::names(CpuId::current()).next().is_none(), "a lock is still on record");
+    Ok(())
+}
+
+fn leaves_record(_: &Ctx) -> Outcome {
+    let first = IrqSpinLock::named(&FIRST_NAME, ());
+    let second = IrqSpinLock::named(&SECOND_NAME, ());
+    // Masked throughout, so that the order of release does not decide about IRQs.
+    let _masked = IrqGuard::new();
+    for first_goes in [true, false] {
+        let mut outer = first.lock(Irqs::Unchanged).ok();
+        let mut inner = second.lock(Irqs::Unchanged).ok();
+        let (goes, stays) = if first_goes { (&mut outer, "second") } else { (&mut inner, "first") };
+        *goes = None;
+        let left = held::names(CpuId::current()).next();
+        let count = held::names(CpuId::current()).count();
+        claim!((left, count) == (Some(stays), 1), "{count} on record, the first is {left:?}");
+    }
     Ok(())
 }
 

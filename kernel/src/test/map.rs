@@ -121,6 +121,9 @@ fn mmu_agrees(_: &Ctx) -> Outcome {
     claim!(mmu::translate_read(hole).is_err(), "the MMU translates a stack guard");
     let text = VirtAddr::new(layout::text().start);
     claim!(mmu::translate_write(text).is_err(), "the MMU lets text be written");
+    let constant = VirtAddr::new("constant".as_ptr().addr() as u64);
+    claim!(mmu::translate_read(constant).is_ok(), "a constant cannot be read");
+    claim!(mmu::translate_write(constant).is_err(), "the MMU lets a constant be written");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Guest tests, by topic: what can only be seen on a machine.
 
+mod arena;
 mod debug;
 mod exception;
 mod frame;

@@ -1,0 +1,128 @@
+//! Arenas in the kernel's address space: rooms, and what a program may do there by itself.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use arena::addr::VirtAddr;
+use arena::lifecycle::State as Life;
+use arena::stream::Record;
+
+use crate::arch::access;
+use crate::mem::arena::KernelArena;
+use crate::prog::kfunc;
+use crate::prog::program::{Code, Program, Refused};
+use crate::runner::{Ctx, Failure, Outcome, claim, item};
+
+item! {
+    name: "rooms-come-back-with-their-arenas",
+    suite: "arena",
+    about: "a hundred arenas one after the other are made where 62 have room at once",
+    run: rooms_come_back,
+}
+
+item! {
+    name: "two-arenas-share-no-address-and-no-page",
+    suite: "arena",
+    about: "a write to a page of one is not seen in the other",
+    run: two_arenas,
+}
+
+item! {
+    name: "a-program-s-own-wild-access-is-a-violation-without-scratch",
+    suite: "arena",
+    about: "a fault-safe access of the program to its arena is reported, and nothing is mapped for it",
+    run: own_access,
+}
+
+item! {
+    name: "a-program-is-not-run-inside-itself",
+    suite: "arena",
+    about: "a nested run is refused and counted, the outer one goes on",
+    run: nested,
+}
+
+fn rooms_come_back(_: &Ctx) -> Outcome {
+    for round in 0..100 {
+        let made = KernelArena::create(1);
+        claim!(made.is_ok(), "no room in round {round}");
+    }
+    Ok(())
+}
+
+fn two_arenas(_: &Ctx) -> Outcome {
+    let arenas: Vec<_> = (0..2).filter_map(|_| KernelArena::create(4).ok()).collect();
+    claim!(arenas.len() == 2, "{} arenas", arenas.len());
+    claim!(arenas[0].room() != arenas[1].room(), "both are in room {}", arenas[0].room());
+    let first = arenas[0].alloc(None, 1).map_err(Failure::of("alloc"))?;
+    let second = arenas[1].alloc(None, 1).map_err(Failure::of("alloc"))?;
+    kfunc::write_word(first, 1);
+    let seen = kfunc::read_word(second);
+    claim!(seen == 0, "the other arena reads {seen}");
+    Ok(())
+}
+
+/// Accesses its own arena with instructions that may fault, then the mapped page.
+struct Probe {
+    wild: AtomicU64,
+    refused: AtomicU64,
+}
+
+static PROBE: Probe = Probe { wild: AtomicU64::new(0), refused: AtomicU64::new(0) };
+
+impl Code for Probe {
+    fn run(&self, _: &Program, _: u64) -> u64 {
+        let wild = VirtAddr::new(self.wild.load(Ordering::Relaxed));
+        let refused = access::probe_read_u64(wild).is_err();
+        self.refused.store(u64::from(refused), Ordering::Relaxed);
+        0
+    }
+}
+
+fn own_access(_: &Ctx) -> Outcome {
+    let arena = KernelArena::create(4).map_err(Failure::of("arena"))?;
+    let wild = arena.window().page(2);
+    PROBE.wild.store(wild.get(), Ordering::Relaxed);
+    let program = load(&PROBE, &arena)?;
+    program.run(0).map_err(Failure::of_debug("run"))?;
+    claim!(PROBE.refused.load(Ordering::Relaxed) == 1, "the access was not refused");
+    let entry = arena.entry(wild);
+    claim!(entry.is_some_and(|entry| !entry.is_valid()), "the slot holds {entry:?}");
+    let reports: Vec<_> = program.stderr.reader().into_iter().flatten().collect();
+    claim!(reports.len() == 1, "{} reports", reports.len());
+    let Record::Violation(violation) = &reports[0] else {
+        return Err(Failure::new("the report is no violation".into()));
+    };
+    let user = arena.window().to_user(wild).get();
+    claim!(violation.address == user && !violation.write, "reported at {:#x}", violation.address);
+    claim!(program.life().state() == Life::Aborted, "the program was not aborted");
+    let again = program.run(0);
+    claim!(again == Err(Refused::NotRunnable), "an aborted program ran again: {again:?}");
+    program.tear_down().map_err(Failure::of_debug("teardown"))
+}
+
+/// Runs itself.
+struct Inside(AtomicU64);
+
+static INSIDE: Inside = Inside(AtomicU64::new(0));
+
+impl Code for Inside {
+    fn run(&self, program: &Program, depth: u64) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        if depth < 3 && program.run(depth + 1) == Err(Refused::Nested) { 77 } else { 0 }
+    }
+}
+
+fn nested(_: &Ctx) -> Outcome {
+    let arena = KernelArena::create(4).map_err(Failure::of("arena"))?;
+    let program = load(&INSIDE, &arena)?;
+    let value = program.run(0);
+    claim!(value == Ok(77), "the outer run came to {value:?}");
+    let runs = INSIDE.0.load(Ordering::Relaxed);
+    claim!((runs, program.missed()) == (1, 1), "{runs} runs, {} missed", program.missed());
+    program.tear_down().map_err(Failure::of_debug("teardown"))
+}
+
+fn load(code: &'static dyn Code, arena: &Arc<KernelArena>) -> Result<Arc<Program>, Failure> {
+    Program::load("test", code, Some(arena.clone())).map_err(Failure::of_debug("program"))
+}
