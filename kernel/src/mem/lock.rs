@@ -1,8 +1,9 @@
 //! The IRQ-disabled spinlock.
 //!
-//! Taking it masks IRQs on this CPU and releasing it restores DAIF to exactly what it was, so
-//! nesting works in any order of release. Synchronous exceptions still arrive: an abort inside a
-//! critical section runs its handler with the lock held, which is why the handler takes no lock.
+//! Taking it masks IRQs on this CPU and releasing it restores DAIF to exactly what it was, so locks
+//! nest. Release them in reverse order: an outer lock that goes first unmasks IRQs while the inner
+//! one is held. Synchronous exceptions still arrive: an abort inside a critical section runs its
+//! handler with the lock held, which is why the handler takes no lock.
 
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};

@@ -23,7 +23,7 @@ item! {
 }
 
 item! {
-    name: "lock-nests-in-any-order-of-release",
+    name: "nested-locks-restore-daif-and-the-record",
     suite: "lock",
     about: "two nested locks leave DAIF as it was and no held record",
     run: nests,
