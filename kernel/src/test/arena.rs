@@ -8,10 +8,15 @@ use arena::addr::VirtAddr;
 use arena::lifecycle::State as Life;
 use arena::stream::Record;
 
-use crate::arch::access;
+use crate::arch::percpu::CpuId;
+use crate::arch::smp::{self, CpuSet};
+use crate::arch::timer::Deadline;
+use crate::arch::{access, barrier, layout};
 use crate::mem::arena::KernelArena;
+use crate::mem::frame;
 use crate::prog::kfunc;
 use crate::prog::program::{Code, Program, Refused};
+use crate::prog::tracepoint::MM_PAGE_ALLOC;
 use crate::runner::{Ctx, Failure, Outcome, claim, item};
 
 item! {
@@ -40,6 +45,22 @@ item! {
     suite: "arena",
     about: "a nested run is refused and counted, the outer one goes on",
     run: nested,
+}
+
+item! {
+    name: "detach-waits-for-the-program-on-another-cpu",
+    suite: "arena",
+    about: "a program that runs under the tracepoint is over when detach returns",
+    min_cpus: 2,
+    run: detach_waits,
+}
+
+item! {
+    name: "a-leaked-frame-fails-its-test",
+    suite: "arena",
+    about: "the page accounting of every item notices one frame",
+    expect: "fail: 1 leaked",
+    run: leak,
 }
 
 fn rooms_come_back(_: &Ctx) -> Outcome {
@@ -95,6 +116,8 @@ fn own_access(_: &Ctx) -> Outcome {
     };
     let user = arena.window().to_user(wild).get();
     claim!(violation.address == user && !violation.write, "reported at {:#x}", violation.address);
+    let in_text = layout::text().contains(&violation.pc);
+    claim!(in_text, "the instruction is at {:#x}, outside text", violation.pc);
     claim!(program.life().state() == Life::Aborted, "the program was not aborted");
     let again = program.run(0);
     claim!(again == Err(Refused::NotRunnable), "an aborted program ran again: {again:?}");
@@ -121,6 +144,51 @@ fn nested(_: &Ctx) -> Outcome {
     let runs = INSIDE.0.load(Ordering::Relaxed);
     claim!((runs, program.missed()) == (1, 1), "{runs} runs, {} missed", program.missed());
     program.tear_down().map_err(Failure::of_debug("teardown"))
+}
+
+/// Takes its time.
+struct Slow {
+    began: AtomicU64,
+    ended: AtomicU64,
+}
+
+static SLOW: Slow = Slow { began: AtomicU64::new(0), ended: AtomicU64::new(0) };
+
+impl Code for Slow {
+    fn run(&self, _: &Program, _: u64) -> u64 {
+        self.began.store(1, Ordering::Release);
+        let deadline = Deadline::after_ns(20_000_000);
+        while !deadline.has_passed() {
+            core::hint::spin_loop();
+        }
+        self.ended.store(1, Ordering::Release);
+        0
+    }
+}
+
+fn detach_waits(_: &Ctx) -> Outcome {
+    let program = Program::load("slow", &SLOW, None).map_err(Failure::of_debug("program"))?;
+    MM_PAGE_ALLOC.attach(program).map_err(Failure::of_debug("attach"))?;
+    let here = CpuId::current();
+    let seen = AtomicU64::new(0);
+    smp::on_each(CpuSet::online(), |cpu| {
+        if cpu != here {
+            // The first to come runs the program; nested and later ones do as well.
+            frame::alloc().into_iter().for_each(frame::free);
+            return;
+        }
+        while SLOW.began.load(Ordering::Acquire) == 0 {
+            barrier::wait_hint();
+        }
+        drop(MM_PAGE_ALLOC.detach());
+        seen.store(SLOW.ended.load(Ordering::Acquire), Ordering::Relaxed);
+    });
+    claim!(seen.into_inner() == 1, "detach returned while the program ran");
+    Ok(())
+}
+
+fn leak(_: &Ctx) -> Outcome {
+    frame::alloc().map(drop).ok_or_else(|| Failure::new("no frame".into()))
 }
 
 fn load(code: &'static dyn Code, arena: &Arc<KernelArena>) -> Result<Arc<Program>, Failure> {
