@@ -47,3 +47,15 @@ impl fmt::Display for Exit {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worse_of_two_parts_is_the_run_s() {
+        assert_eq!(Exit::Passed.and(Exit::Failed), Exit::Failed);
+        assert_eq!(Exit::NoVerdict.and(Exit::Hung), Exit::NoVerdict);
+        assert_eq!(Exit::Passed.and(Exit::Passed), Exit::Passed);
+    }
+}

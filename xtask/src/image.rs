@@ -101,6 +101,8 @@ mod tests {
         let other = r#"{"reason":"compiler-artifact","target":{"name":"spin"},"executable":null}"#;
         assert_eq!(executable(kernel), Some("/k".into()));
         assert_eq!(executable(other), None);
+        let tool = kernel.replace(r#""name":"kernel""#, r#""name":"tool""#);
+        assert_eq!(executable(&tool), None);
         assert_eq!(executable("no json"), None);
     }
 
@@ -108,5 +110,45 @@ mod tests {
     fn a_truncated_elf_is_refused_and_not_flattened() {
         assert!(flatten(b"\x7fELF").is_err());
         assert!(flatten(&[]).is_err());
+    }
+
+    /// An ELF of loaded segments: physical address, bytes.
+    fn elf(segments: &[(u64, &[u8])]) -> Vec<u8> {
+        let (header, entry) = (64, 56);
+        let mut data = b"\x7fELF\x02\x01\x01".to_vec();
+        data.resize(header, 0);
+        data[16] = 2;
+        data[18] = 183;
+        data[20] = 1;
+        data[32] = header as u8;
+        data[52] = header as u8;
+        data[54] = entry as u8;
+        data[56] = segments.len() as u8;
+        let mut at = header + entry * segments.len();
+        for (address, bytes) in segments {
+            let length = bytes.len() as u64;
+            let flags = 1 | 5 << 32;
+            for word in [flags, at as u64, *address, *address, length, length + 16, 1] {
+                data.extend(word.to_le_bytes());
+            }
+            at += bytes.len();
+        }
+        segments.iter().for_each(|(_, bytes)| data.extend(*bytes));
+        data
+    }
+
+    #[test]
+    fn segments_lie_at_their_distance_whatever_their_order() {
+        let (low, high): (&[u8], &[u8]) = (&[1, 2], &[3]);
+        for segments in [[(0x1000, low), (0x1004, high)], [(0x1004, high), (0x1000, low)]] {
+            assert_eq!(flatten(&elf(&segments)).unwrap(), [1, 2, 0, 0, 3]);
+        }
+    }
+
+    #[test]
+    fn a_segment_without_bytes_takes_no_room() {
+        let image = flatten(&elf(&[(0x10, &[]), (0x1000, &[1])]));
+        assert_eq!(image.unwrap(), [1]);
+        assert!(flatten(&elf(&[(0x10, &[])])).is_err());
     }
 }

@@ -270,6 +270,8 @@ mod tests {
             "-append run=x",
             "-kernel /k -s",
             "-nodefaults",
+            "-no-reboot",
+            "-semihosting-config enable=on,target=native",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
@@ -304,5 +306,6 @@ mod tests {
         let known = ["aa-fault", "leaf-kfunc"];
         assert_eq!(nearest("aa-falt", known.into_iter()), Some("aa-fault"));
         assert_eq!(nearest("zzz", known.into_iter()), None);
+        assert_eq!(nearest("fun-deal", known.into_iter()), None);
     }
 }

@@ -67,6 +67,12 @@ impl Kernel {
         Ok(Self { elf, flat })
     }
 
+    /// A kernel that is not there, for tests that boot nothing.
+    #[cfg(test)]
+    pub fn nowhere() -> Self {
+        Self { elf: "/nowhere".into(), flat: "/nowhere.img".into() }
+    }
+
     fn file(&self, kind: ImageKind) -> &Path {
         match kind {
             ImageKind::Elf => &self.elf,

@@ -323,4 +323,34 @@ mod tests {
         let none = Findings { debian_rustc: None, ..all() };
         assert_eq!(none.usable(Some(ToolchainChoice::Debian)), None);
     }
+
+    fn cargo_of(findings: &Findings) -> (Vec<String>, Vec<(String, Option<String>)>) {
+        let command = findings.usable(None).unwrap().cargo("build");
+        let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+        let environment =
+            command.get_envs().map(|(name, value)| (text(name), value.map(text))).collect();
+        (command.get_args().map(text).collect(), environment)
+    }
+
+    #[test]
+    fn the_outer_cargo_does_not_leak_in() {
+        let (arguments, environment) = cargo_of(&all());
+        // Set for every test by the cargo that runs it.
+        assert!(environment.contains(&("CARGO".into(), None)));
+        assert!(environment.contains(&("CARGO_MANIFEST_DIR".into(), None)));
+        assert!(!arguments.iter().any(|argument| argument.starts_with("-Z")));
+        let flags = environment.iter().find_map(|(name, value)| {
+            name.ends_with("_SOFTFLOAT_RUSTFLAGS").then(|| value.clone().unwrap_or_default())
+        });
+        let flags = flags.unwrap();
+        assert!(flags.contains("force-frame-pointers=yes"), "{flags}");
+        assert!(flags.contains("relocation-model=static"), "{flags}");
+    }
+
+    #[test]
+    fn a_toolchain_without_the_target_builds_core_and_alloc() {
+        let (arguments, environment) = cargo_of(&Findings { has_target: false, ..all() });
+        assert!(arguments.contains(&"-Zbuild-std=core,alloc".to_string()));
+        assert!(environment.contains(&("RUSTC_BOOTSTRAP".into(), Some("1".into()))));
+    }
 }

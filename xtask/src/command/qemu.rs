@@ -225,4 +225,96 @@ mod tests {
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
     }
+
+    fn item(name: &str, expect: Expect) -> Item {
+        Item {
+            name: name.into(),
+            suite: "scenario".into(),
+            about: String::new(),
+            expect,
+            variants: vec![ktap::item::Variant {
+                name: "busy".into(),
+                about: String::new(),
+                expect: Expect::Fail("x".into()),
+            }],
+            min_cpus: 1,
+            timeout_ms: 0,
+        }
+    }
+
+    #[test]
+    fn what_must_end_badly_is_booted_alone() {
+        let items =
+            [item("a", Expect::Pass), item("b", Expect::Oops("x".into())), item("c", Expect::Pass)];
+        let names: Vec<Vec<_>> = boots(&items.iter().collect::<Vec<_>>())
+            .iter()
+            .map(|boot| boot.iter().map(|item| item.name.as_str()).collect())
+            .collect();
+        assert_eq!(names, [vec!["a", "c"], vec!["b"]]);
+    }
+
+    #[test]
+    fn a_misspelt_variant_is_refused_with_the_nearest() {
+        let items = [item("a", Expect::Pass)];
+        assert!(check_variant(&items, "default").is_ok() && check_variant(&items, "busy").is_ok());
+        let error = check_variant(&items, "bussy").unwrap_err().to_string();
+        assert!(error.contains("did you mean busy?"), "{error}");
+    }
+
+    /// The verdict on a boot of one item that must come to `expect`.
+    fn verdict_on(expect: Expect, variant: &str, log: &str, code: i32) -> (Exit, String) {
+        let end = crate::guest::End::Exited(code);
+        let item = item("a", expect);
+        let machine = Machine::matrix(crate::cli::Matrix::Quick).remove(0);
+        let boot = Boot {
+            qemu: &Qemu { path: "/nowhere".into(), version: (7, 2) },
+            machine: &machine,
+            kernel: &Kernel::nowhere(),
+            items: vec![&item],
+            variant,
+            words: Vec::new(),
+            qemu_args: Vec::new(),
+            silence: Duration::ZERO,
+            log: "log".into(),
+        };
+        let mut session = crate::session::Session::new(&[("scenario".into(), "a".into())]);
+        let head = "KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: scenario\n    1..1";
+        for line in head.lines().chain(log.lines()) {
+            session.line(line.as_bytes());
+        }
+        let outcome = session.finish(&end, "");
+        let wall = Duration::ZERO;
+        let finished = crate::guest::Finished { end, wall, complaints: String::new() };
+        verdict(&boot, &Booted { outcome, finished, log: "the.log".into() })
+    }
+
+    const PASSED: &str = "    ok 1 a\nok 1 scenario";
+    const DEADLOCK: &str = "    # deadlock: lock arena held by cpu0\n    # FAIL: deadlock\n    \
+                            not ok 1 a\nnot ok 1 scenario";
+    const OOPS: &str = "    # FAIL: before\nBail out! oops: near null";
+
+    #[test]
+    fn an_end_that_the_catalogue_asks_for_passes_under_the_default_protocol_only() {
+        let oops = || Expect::Oops("near null".into());
+        let (exit, text) = verdict_on(oops(), "default", OOPS, 3);
+        assert!(exit == Exit::Passed && text.starts_with("PASS a: ended as it must"), "{text}");
+        let (exit, text) = verdict_on(oops(), "busy", OOPS, 3);
+        assert_eq!(exit, Exit::Crashed);
+        assert!(text.starts_with("FAIL a under busy crashed: the guest gave up: oops"), "{text}");
+        let (exit, text) = verdict_on(oops(), "default", PASSED, 0);
+        assert!(exit == Exit::Failed && text.starts_with("FAIL a: expected an oops"), "{text}");
+    }
+
+    #[test]
+    fn a_failure_is_told_in_the_words_of_its_claim() {
+        let (exit, text) = verdict_on(Expect::Pass, "default", PASSED, 0);
+        assert!(exit == Exit::Passed && text.starts_with("PASS a ("), "{text}");
+        let (exit, text) = verdict_on(Expect::Pass, "busy", DEADLOCK, 1);
+        assert_eq!(exit, Exit::Failed);
+        assert!(text.starts_with("FAIL a under busy failed: deadlock: lock arena held"), "{text}");
+        let swapped = DEADLOCK.replace("deadlock: lock arena held by cpu0", "a");
+        let swapped = swapped.replace("FAIL: deadlock", "FAIL: deadlock\n    # FAIL: a claim");
+        let (_, text) = verdict_on(Expect::Pass, "busy", &swapped, 1);
+        assert!(text.starts_with("FAIL a under busy failed: a claim ("), "{text}");
+    }
 }

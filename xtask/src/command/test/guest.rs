@@ -363,4 +363,45 @@ mod tests {
         let hung = boot_of("    1..2\n", &End::Silent(Duration::from_secs(1)));
         assert!(matches!(alone_came_to(&oops, &hung), Status::Hung(_)));
     }
+
+    fn item(name: &str, expect: Expect, variants: &[&str]) -> Item {
+        let variant = |name: &&str| ktap::item::Variant {
+            name: name.to_string(),
+            about: String::new(),
+            expect: Expect::Fail("claim".into()),
+        };
+        Item {
+            name: name.into(),
+            suite: "s".into(),
+            about: String::new(),
+            expect,
+            variants: variants.iter().map(variant).collect(),
+            min_cpus: 1,
+            timeout_ms: 0,
+        }
+    }
+
+    #[test]
+    fn what_must_end_otherwise_has_a_boot_of_its_own_and_so_has_each_variant() {
+        let items = [
+            item("a", Expect::Pass, &["v", "w"]),
+            item("b", Expect::Oops("x".into()), &[]),
+            item("c", Expect::Pass, &[]),
+        ];
+        let qemu = Qemu { path: "/nowhere".into(), version: (7, 2) };
+        let machine = Machine::matrix(Matrix::Quick).remove(0);
+        let kernel = Kernel::nowhere();
+        let bench =
+            Bench { qemu: &qemu, machine: &machine, kernel: &kernel, silence: Duration::ZERO };
+        let tests = |filter| -> Vec<String> {
+            let jobs = jobs(bench, &items, filter);
+            jobs.iter()
+                .map(|job| job.tests.join(" ").replace("cortex-a72-gic2-smp2/s/", ""))
+                .collect()
+        };
+        assert_eq!(tests(None), ["a c", "a@v", "a@w", "b"]);
+        assert_eq!(tests(Some("/s/a@w")), ["a@w"]);
+        assert_eq!(tests(Some("/s/c")), ["c"]);
+        assert_eq!(tests(Some("nothing")), [""; 0]);
+    }
 }

@@ -260,3 +260,29 @@ fn trimmed(mut tree: Vec<u8>) -> Vec<u8> {
     }
     tree
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::{End, Finished};
+    use crate::session::Session;
+
+    #[test]
+    fn a_misbehaviour_is_caught_by_its_code_and_its_words_only() {
+        let finished = Finished { end: End::Flood, wall: Duration::ZERO, complaints: "".into() };
+        let outcome = Session::new(&[]).finish(&finished.end, "");
+        let booted = Booted { outcome, finished, log: "log".into() };
+        let status = |exit, says| Misbehaviour { exit, says, ..PLAIN }.record(&booted).status;
+        assert_eq!(status(Exit::NoVerdict, "more than any log can be"), Status::Passed);
+        assert!(status(Exit::NoVerdict, "the log is cut").is_failure());
+        assert!(status(Exit::Hung, "more than any log can be").is_failure());
+    }
+
+    #[test]
+    fn no_misbehaviour_is_taken_for_a_pass() {
+        for misbehaviour in MISBEHAVIOURS {
+            assert!(misbehaviour.exit > Exit::Failed, "{}", misbehaviour.name);
+            assert!(!misbehaviour.says.is_empty(), "{}", misbehaviour.name);
+        }
+    }
+}

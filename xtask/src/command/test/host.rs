@@ -27,18 +27,22 @@ pub fn run() -> Result<Vec<Record>> {
         lines.push(String::from_utf8_lossy(&line?).into_owned());
     }
     let succeeded = child.wait()?.success();
-    let mut records = parse(&lines);
+    if !succeeded {
+        lines.iter().for_each(|line| put(&format!("    {line}\n")));
+    }
+    Ok(records_of(&lines, succeeded))
+}
+
+/// The records of a run of cargo; one that failed without a failing test has a record of its own.
+fn records_of(lines: &[String], succeeded: bool) -> Vec<Record> {
+    let mut records = parse(lines);
+    let miscount = miscount(lines, records.len());
     let failed = records.iter().any(|record| record.status.is_failure());
     if !succeeded && !failed {
         records.push(record("cargo-test", Status::NoVerdict("cargo test failed".into())));
     }
-    if let Some(why) = miscount(&lines, records.len()) {
-        records.push(record("count", Status::NoVerdict(why)));
-    }
-    if !succeeded {
-        lines.iter().for_each(|line| put(&format!("    {line}\n")));
-    }
-    Ok(records)
+    records.extend(miscount.map(|why| record("count", Status::NoVerdict(why))));
+    records
 }
 
 /// The results in the output of Rust's test harness.
@@ -109,5 +113,17 @@ mod tests {
         assert_eq!(names, ["a::works", "b::breaks", "c::later", "d::dies"]);
         assert!(records[1].status.is_failure());
         assert_eq!(records[2].status, Status::Skipped("ignored".into()));
+    }
+
+    #[test]
+    fn a_cargo_that_fails_without_a_failing_test_is_no_verdict() {
+        let passed =
+            ["test a::works ... ok", "test result: ok. 1 passed; 0 failed; 0 ignored"].map(String::from);
+        assert_eq!(records_of(&passed, true).len(), 1);
+        let records = records_of(&passed, false);
+        assert_eq!(records.last().unwrap().status, Status::NoVerdict("cargo test failed".into()));
+        let failed =
+            ["test a::works ... FAILED", "test result: FAILED. 0 passed; 1 failed; 0 ignored"];
+        assert_eq!(records_of(&failed.map(String::from), false).len(), 1);
     }
 }

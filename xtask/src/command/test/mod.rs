@@ -139,3 +139,54 @@ fn work_off(jobs: &[Job<'_>], symbols: Symbols) -> Result<Vec<Record>> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::record::Status;
+
+    fn record(name: &str, status: Status) -> Record {
+        Record {
+            machine: "m".into(),
+            suite: "s".into(),
+            name: name.into(),
+            status,
+            wall: Duration::ZERO,
+            output: Vec::new(),
+            log: None,
+        }
+    }
+
+    fn job<'a>(name: &str, work: impl Fn() -> Result<Vec<Record>> + Send + Sync + 'a) -> Job<'a> {
+        Job { name: name.into(), tests: vec![name.into()], work: Box::new(work) }
+    }
+
+    #[test]
+    fn records_come_in_the_order_of_the_jobs() {
+        let names: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+        let jobs: Vec<_> =
+            names.iter().map(|name| job(name, || Ok(vec![record(name, Status::Passed)]))).collect();
+        let records = work_off(&jobs, Symbols::of(Path::new("/nowhere"))).unwrap();
+        assert!(records.iter().map(|record| &record.name).eq(&names));
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_done_ends_the_run_as_an_error() {
+        let jobs = [
+            job("a", || Ok(vec![record("a", Status::Passed)])),
+            job("b", || anyhow::bail!("no QEMU")),
+        ];
+        let error = work_off(&jobs, Symbols::of(Path::new("/nowhere"))).unwrap_err();
+        assert_eq!(error.to_string(), "no QEMU");
+    }
+
+    #[test]
+    fn a_run_ends_with_the_code_of_its_records() {
+        assert_eq!(close(&[]), Exit::NoVerdict);
+        assert_eq!(close(&[record("a", Status::Skipped("no".into()))]), Exit::NoVerdict);
+        assert_eq!(close(&[record("a", Status::Passed)]), Exit::Passed);
+        assert_eq!(close(&[record("a", Status::Hung("why".into()))]), Exit::Hung);
+    }
+}
