@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering;
 use arena::addr::VirtAddr;
 
 use crate::arch::access;
+use crate::arch::stack::Backtrace;
 use crate::fault::COUNTS;
 use crate::mem::{frame, kmap};
 use crate::prog::kfunc;
@@ -24,6 +25,13 @@ item! {
     suite: "exception",
     about: "reads and writes of 1, 2, 4 and 8 bytes of a mapped page",
     run: probes_of_memory,
+}
+
+item! {
+    name: "a-backtrace-ends-whatever-the-records-hold",
+    suite: "exception",
+    about: "frame records that point to themselves, downwards or nowhere end the walk",
+    run: bad_records,
 }
 
 item! {
@@ -116,6 +124,28 @@ fn probes_of_memory(_: &Ctx) -> Outcome {
     claim!(access::probe_read_u16(at) == Ok(0x2fff), "two bytes differ");
     claim!(access::probe_read_u8(at) == Ok(0xff), "one byte differs");
     frame::free(frame);
+    Ok(())
+}
+
+fn bad_records(_: &Ctx) -> Outcome {
+    let mut records = [[0_u64; 2]; 2];
+    let [first, second] = [0, 1].map(|n| (&raw const records[n]).addr() as u64);
+    for (what, next) in [
+        ("itself", second),
+        ("one below", first),
+        ("nowhere", u64::MAX),
+        ("half a word", second + 4),
+    ] {
+        records[1] = [next, 0x1234];
+        let records = black_box(&records);
+        let calls = Backtrace::from_record((&raw const records[1]).addr() as u64);
+        let calls: alloc::vec::Vec<_> = calls.take(5).collect();
+        claim!(calls == [0x1234], "a record that points to {what}: {calls:x?}");
+    }
+    for start in [0, 8, u64::MAX, kmap::TEST_PAGE.get(), second + 1] {
+        let calls = Backtrace::from_record(start).count();
+        claim!(calls == 0, "{calls} calls from {start:#x}");
+    }
     Ok(())
 }
 

@@ -96,6 +96,8 @@ fn stack_holes(_: &Ctx) -> Outcome {
         for bounds in [stack::bounds(cpu), stack::emergency_bounds(cpu)] {
             let below = kmap::walk_to(VirtAddr::new(bounds.start - 8)).last();
             claim!(!below.is_valid(), "the guard of {cpu} is mapped: {below}");
+            let named = [stack::guard_of(bounds.start - 8), stack::guard_of(bounds.start)];
+            claim!(named == [Some(cpu), None], "guards of {cpu} are named {named:?}");
             for at in [bounds.start, bounds.end - 8] {
                 let attributes = kmap::walk_to(VirtAddr::new(at)).last().attributes();
                 claim!(attributes == Some(Attributes::KERNEL_DATA), "{at:#x}: {attributes:?}");

@@ -37,6 +37,14 @@ item! {
 }
 
 item! {
+    name: "a-full-flush-reaches-every-cpu",
+    suite: "slot",
+    about: "after an unlinking and one flush of everything no CPU reads the page that all had read",
+    min_cpus: 2,
+    run: full_flush_everywhere,
+}
+
+item! {
     name: "atomics-follow-the-cpu",
     suite: "slot",
     about: "LSE where the CPU has it, LL/SC elsewhere, and both compare and exchange",
@@ -137,6 +145,28 @@ fn replace_everywhere(_: &Ctx) -> Outcome {
     let (warm, stale) = (warm.into_inner(), stale.into_inner());
     claim!(warm as usize == others.len(), "{warm} of {} CPUs saw the first page", others.len());
     claim!(stale == 0, "{stale} CPUs did not see the second page");
+    bench.finish()
+}
+
+fn full_flush_everywhere(_: &Ctx) -> Outcome {
+    let bench = Bench::new()?;
+    bench.install(0)?;
+    let cpus = CpuSet::online();
+    let readers = || {
+        let readers = AtomicU32::new(0);
+        smp::on_each(cpus, |_| {
+            let reads = u32::from(probe_read_u64(bench.va).is_ok());
+            readers.fetch_add(reads, Ordering::Relaxed);
+        });
+        readers.into_inner()
+    };
+    let warm = readers();
+    let buried = bench.slot.bury(&Machine, stamp(3));
+    arena::map::flush_all(&Machine);
+    let stale = readers();
+    bench.slot.retire(&Machine, buried.stamp);
+    claim!(warm as usize == cpus.len(), "{warm} of {} CPUs read the page", cpus.len());
+    claim!(stale == 0, "{stale} CPUs still read it");
     bench.finish()
 }
 
