@@ -128,11 +128,10 @@ impl Session {
         let incomplete = self.parser.finish();
         let reasons = self.reasons(end, complaints, incomplete);
         let only_skips = matches!(&reasons[..], [(_, why)] if why == ALL_SKIPPED);
-        // The highest code that applies, with the last of its reasons: the most specific one.
-        let (exit, why) = reasons
-            .into_iter()
-            .max_by_key(|(exit, _)| *exit)
-            .unwrap_or((Exit::Passed, String::new()));
+        // The highest code that applies, with the first of its reasons: what is told first explains
+        // the rest, as a kill does a line that is cut.
+        let worst = reasons.into_iter().rev().max_by_key(|(exit, _)| *exit);
+        let (exit, why) = worst.unwrap_or((Exit::Passed, String::new()));
         let broke_off = !self.through && self.ended_itself(end).is_none();
         let done = self.results.len().min(self.asked.len());
         let mut rest = self.asked.split_off(done);

@@ -197,13 +197,13 @@ fn a_log_that_breaks_its_dialect_cannot_be_believed() {
         ("a suite that lies", with("    ok 2 b\n", "    not ok 2 b\n"), "contradicts its tests"),
         ("a missing result", with("    ok 2 b\n", ""), "before those of all its tests"),
     ] {
-        for end in [End::Exited(0), End::Exited(1)] {
+        for end in [End::Exited(0), End::Exited(1), End::Silent(seconds(3))] {
             let outcome = boot(&log, &end);
             assert_eq!(outcome.exit, Exit::NoVerdict, "{what}: {}", outcome.why);
+            let doubt = "the log cannot be believed";
+            assert!(outcome.why.starts_with(doubt), "{what}: {}", outcome.why);
+            assert!(outcome.why.contains(words), "{what}: {} lacks {words:?}", outcome.why);
         }
-        let outcome = boot(&log, &End::Interrupted);
-        assert!(outcome.why.contains("the log cannot be believed"), "{what}: {}", outcome.why);
-        assert!(outcome.why.contains(words), "{what}: {} lacks {words:?}", outcome.why);
     }
 }
 
@@ -356,4 +356,12 @@ fn a_deadlock_excuses_no_other_end() {
         ("a second boot", log + GOOD, End::Exited(1), Exit::NoVerdict, "booted again"),
         ("no deadlock", plain, End::Exited(1), Exit::NoVerdict, "before those of all its tests"),
     ]);
+}
+
+/// Was told as a log that cannot be believed: the kill had cut its last line.
+#[test]
+fn a_kill_in_the_middle_of_a_line_is_told_as_a_kill() {
+    let log = until("    ok 1 a\n") + "    o";
+    let words = "killed by signal 9 while b ran";
+    judged(&[("kill", log, End::Killed(9), Exit::NoVerdict, words)]);
 }
