@@ -4,7 +4,7 @@ use ktap::item::Expect;
 use ktap::parse::Status;
 
 use crate::exit::Exit;
-use crate::session::{Outcome, is_crash};
+use crate::session::Outcome;
 
 /// Judges an outcome by an expectation.
 ///
@@ -17,7 +17,7 @@ pub fn judge(expect: &Expect, outcome: &Outcome) -> Result<(), String> {
         Expect::Oops(text) => {
             outcome.exit == Exit::Crashed
                 && outcome.results.is_empty()
-                && outcome.bail.as_deref().is_some_and(|bail| is_crash(bail) && bail.contains(text))
+                && outcome.bail.as_deref().is_some_and(|bail| bail.contains(text))
         }
         Expect::Deadlock(text) => failed_with(outcome, &format!("deadlock: {text}")),
         Expect::Fail(text) => failed_with(outcome, text),

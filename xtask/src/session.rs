@@ -224,9 +224,7 @@ impl Session {
             let text = format!("{failed} of {} failed{deadlock}", self.results.len());
             reasons.push((Exit::Failed, text));
         }
-        // A result out of turn is a doubt already, and leaves no telling which are missing.
-        let left = self.asked.get(self.results.len()..).filter(|_| self.doubts.is_empty());
-        let left = left.unwrap_or_default();
+        let left = self.asked.get(self.results.len()..).unwrap_or_default();
         let all_due = self.through && self.ended_itself(end).is_none();
         if let (true, [(_, first), ..]) = (all_due, left) {
             let (left, all) = (left.len(), self.asked.len());
@@ -277,7 +275,7 @@ fn exit_of(bail: &str) -> Exit {
 }
 
 /// Whether a `Bail out!` is the kernel's own fault, not its environment's.
-pub fn is_crash(bail: &str) -> bool {
+fn is_crash(bail: &str) -> bool {
     bail.starts_with("oops:") || bail.starts_with("panic:")
 }
 
