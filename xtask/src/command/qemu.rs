@@ -312,6 +312,9 @@ mod tests {
         let (exit, text) = verdict_on(Expect::Pass, "busy", DEADLOCK, 1);
         assert_eq!(exit, Exit::Failed);
         assert!(text.starts_with("FAIL a under busy failed: deadlock: lock arena held"), "{text}");
+        let (exit, text) = verdict_on(Expect::Pass, "busy", DEADLOCK, 0);
+        assert_eq!(exit, Exit::NoVerdict);
+        assert!(text.contains("the guest exited with 0"), "no claim explains that: {text}");
         let swapped = DEADLOCK.replace("deadlock: lock arena held by cpu0", "a");
         let swapped = swapped.replace("FAIL: deadlock", "FAIL: deadlock\n    # FAIL: a claim");
         let (_, text) = verdict_on(Expect::Pass, "busy", &swapped, 1);
