@@ -58,8 +58,6 @@ const MISBEHAVIOURS: &[Misbehaviour] = &[
         // It goes no further by itself, so that the kill meets it between the tests.
         inject: "hang",
         kill: true,
-        // So that the guest cannot be through before it is killed.
-        inject: "hang",
         says: "QEMU was killed by signal 9 while atomics-follow-the-cpu ran",
         ..PLAIN
     },

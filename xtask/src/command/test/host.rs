@@ -117,8 +117,8 @@ mod tests {
 
     #[test]
     fn a_cargo_that_fails_without_a_failing_test_is_no_verdict() {
-        let passed =
-            ["test a::works ... ok", "test result: ok. 1 passed; 0 failed; 0 ignored"].map(String::from);
+        let passed = ["test a::works ... ok", "test result: ok. 1 passed; 0 failed; 0 ignored"]
+            .map(String::from);
         assert_eq!(records_of(&passed, true).len(), 1);
         let records = records_of(&passed, false);
         assert_eq!(records.last().unwrap().status, Status::NoVerdict("cargo test failed".into()));

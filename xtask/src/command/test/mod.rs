@@ -156,6 +156,7 @@ mod tests {
             wall: Duration::ZERO,
             output: Vec::new(),
             log: None,
+            green: None,
         }
     }
 
