@@ -38,9 +38,9 @@ pub struct Setup {
     /// Take this toolchain for the kernel instead of the first that works
     #[arg(long, value_enum)]
     pub toolchain: Option<ToolchainChoice>,
-    /// The QEMU to use
+    /// The QEMU to use; `test` takes several, and tests every machine under each
     #[arg(long, value_name = "PATH", value_parser = program)]
-    pub qemu: Option<PathBuf>,
+    pub qemu: Vec<PathBuf>,
 }
 
 /// The ways to build for the bare-metal target.
@@ -100,9 +100,10 @@ pub struct Qemu {
     /// Protocol variant, as --list shows them
     #[arg(long, default_value = "default")]
     pub variant: String,
-    /// Seconds until the guest is taken for hung
-    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub timeout: u64,
+    /// Seconds of silence after which the guest is taken for hung (default: as long as 60 boots
+    /// take on the machine as it is then)
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: Option<u64>,
     /// List scenarios with their variants and exit
     #[arg(long)]
     pub list: bool,
@@ -121,10 +122,37 @@ pub struct Qemu {
 }
 
 /// `cargo xtask test`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Test {
     /// Run only tests whose name (machine/suite/test) contains this; the host tests are left out
     pub filter: Option<String>,
+    /// Take the filter for a whole test name, or a whole machine/suite/test
+    #[arg(long, requires = "filter")]
+    pub exact: bool,
+    /// Run only this suite
+    #[arg(long, value_name = "NAME")]
+    pub suite: Option<String>,
+    /// Run only on this machine
+    #[arg(long, value_name = "NAME")]
+    pub machine: Option<String>,
+    /// Run only tests of this kind
+    #[arg(long, value_parser = ["guest", "harness", "gdb", "scenario", "variant", "oops", "deadlock", "smp"])]
+    pub label: Option<String>,
+    /// Run what failed in the last run
+    #[arg(long)]
+    pub failed: bool,
+    /// Run everything this many times
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: Option<u32>,
+    /// Repeat until something fails (at most --repeat times, if that is given)
+    #[arg(long)]
+    pub until_fail: bool,
+    /// Shuffle the guest's tests by this number; round n of a repetition takes the number plus n - 1
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Tell how long each boot took to its first line, its verdict and its exit
+    #[arg(long)]
+    pub timings: bool,
     /// List the tests and exit
     #[arg(long)]
     pub list: bool,
@@ -134,9 +162,10 @@ pub struct Test {
     /// Which machines
     #[arg(long, value_enum, default_value_t = Matrix::Quick)]
     pub matrix: Matrix,
-    /// Seconds of silence after which a test is taken for hung
-    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub timeout: u64,
+    /// Seconds of silence after which a test is taken for hung (default: as long as 60 boots take
+    /// on the machine as it is then)
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: Option<u64>,
     /// The toolchain.
     #[command(flatten)]
     pub setup: Setup,

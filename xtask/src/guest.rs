@@ -38,10 +38,19 @@ pub struct Plan<'a> {
     pub arguments: Vec<OsString>,
     /// Where the raw serial log goes.
     pub log: PathBuf,
-    /// Silence after which the guest is hung.
+    /// When the guest is hung.
+    pub deadline: Deadline<'a>,
+}
+
+/// When a guest is taken for hung: by its silence, and whatever it prints after
+/// [`TOTAL`](Self::TOTAL) times that.
+#[derive(Clone, Copy)]
+pub struct Deadline<'a> {
+    /// Silence after which it may be hung.
     pub silence: Duration,
-    /// Time after which it is hung whatever it prints.
-    pub total: Duration,
+    /// Asked when that is over, for the limit that holds on the machine as it is now: a machine
+    /// under load makes every guest slow. `None`: the limit is final.
+    pub again: Option<&'a (dyn Fn() -> Duration + Sync)>,
 }
 
 /// How a run ended.
@@ -99,6 +108,7 @@ pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finis
     let mut lines = Lines::default();
     let mut through = None;
     let mut heard = Instant::now();
+    let mut limit = plan.deadline.silence;
     let end = loop {
         match serial.recv_timeout(GLANCE) {
             Ok(bytes) => {
@@ -133,11 +143,13 @@ pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finis
         if through.is_some_and(|since| since.elapsed() > GRACE) {
             break End::Lingered;
         }
-        if heard.elapsed() > plan.silence {
-            break End::Silent(plan.silence);
-        }
-        if started.elapsed() > plan.total {
-            break End::Overdue(plan.total);
+        let (silent, total) = (heard.elapsed(), limit * Deadline::TOTAL);
+        if silent > limit || started.elapsed() > total {
+            match plan.deadline.extended(limit) {
+                Some(more) => limit = more,
+                None if silent > limit => break End::Silent(limit),
+                None => break End::Overdue(total),
+            }
         }
     };
     lines.finish(|line| {
@@ -147,6 +159,22 @@ pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finis
     drop(serial);
     let complaints = guest.stop();
     Ok(Finished { end, wall: started.elapsed(), complaints })
+}
+
+impl Deadline<'_> {
+    /// How many limits of silence a boot may take in all.
+    pub const TOTAL: u32 = 10;
+
+    /// A final limit.
+    pub fn fixed(silence: Duration) -> Self {
+        Self { silence, again: None }
+    }
+
+    /// The limit after `limit`, if the machine as it is now deserves a longer one.
+    fn extended(&self, limit: Duration) -> Option<Duration> {
+        let again = self.again?;
+        Some(again()).filter(|more| *more > limit)
+    }
 }
 
 impl Guest {
@@ -314,10 +342,10 @@ mod tests {
     }
 
     fn shell(script: &str, silence_ms: u64) -> (Vec<String>, Finished) {
-        shell_within(script, silence_ms, 20_000)
+        shell_within(script, Deadline::fixed(Duration::from_millis(silence_ms)))
     }
 
-    fn shell_within(script: &str, silence_ms: u64, total_ms: u64) -> (Vec<String>, Finished) {
+    fn shell_within(script: &str, deadline: Deadline<'_>) -> (Vec<String>, Finished) {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let log = format!("faultline-{}-{number}.log", std::process::id());
@@ -326,8 +354,7 @@ mod tests {
             qemu: Path::new("/bin/sh"),
             arguments: vec!["-c".into(), script.into()],
             log: log.clone(),
-            silence: Duration::from_millis(silence_ms),
-            total: Duration::from_millis(total_ms),
+            deadline,
         };
         let mut lines = Vec::new();
         let finished = run(&plan, |line| {
@@ -369,8 +396,25 @@ mod tests {
 
     #[test]
     fn a_guest_that_speaks_for_ever_is_overdue() {
-        let (_, finished) = shell_within("while echo x; do sleep 0.1; done", 9000, 1000);
+        let (_, finished) = shell("while echo x; do sleep 0.02; done", 100);
         assert_eq!(finished.end, End::Overdue(Duration::from_millis(1000)));
+    }
+
+    #[test]
+    fn a_machine_under_load_gives_its_guests_more_time() {
+        let asked = AtomicUsize::new(0);
+        let again = || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            Duration::from_secs(30)
+        };
+        let silence = Duration::from_millis(200);
+        let slow = "echo a; sleep 0.6; echo b";
+        let (lines, finished) = shell_within(slow, Deadline { silence, again: Some(&again) });
+        assert_eq!((lines.len(), finished.end), (2, End::Exited(0)));
+        assert_eq!(asked.into_inner(), 1);
+        let as_before = || silence;
+        let (_, finished) = shell_within(slow, Deadline { silence, again: Some(&as_before) });
+        assert_eq!(finished.end, End::Silent(silence));
     }
 
     #[test]

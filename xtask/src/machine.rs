@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cli::{ImageKind, Matrix, Setup, Virt};
 use crate::image::Build;
@@ -33,15 +33,19 @@ pub struct Machine {
     pub image: ImageKind,
     /// Build of the kernel.
     pub build: Build,
+    /// The QEMU, where the matrix has several.
+    pub qemu: Option<Qemu>,
 }
 
 /// A QEMU that was found and asked for its version.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Qemu {
     /// The program.
     pub path: PathBuf,
     /// Its version.
     pub version: (u32, u32),
+    /// By what it is told from others in a matrix.
+    pub name: String,
 }
 
 impl Machine {
@@ -55,7 +59,19 @@ impl Machine {
             el2: virt.el2,
             image: virt.image,
             build: if virt.debug { Build::Debug } else { Build::Release },
+            qemu: None,
         }
+    }
+
+    /// The machines of a matrix, under each of `qemus`.
+    pub fn under_each(matrix: Matrix, qemus: &[Qemu]) -> Vec<Self> {
+        let of = |qemu: &Qemu| {
+            let qemu = (qemus.len() > 1).then(|| qemu.clone());
+            Self::matrix(matrix)
+                .into_iter()
+                .map(move |machine| Self { qemu: qemu.clone(), ..machine })
+        };
+        qemus.iter().flat_map(of).collect()
     }
 
     /// The machines of a matrix.
@@ -131,6 +147,9 @@ impl Machine {
                 flags += &flag;
             }
         }
+        if let Some(qemu) = &self.qemu {
+            flags += &format!(" --qemu {}", qemu.path.display());
+        }
         flags
     }
 
@@ -143,6 +162,7 @@ impl Machine {
             el2: false,
             image: ImageKind::Elf,
             build: Build::Release,
+            qemu: None,
         }
     }
 }
@@ -161,7 +181,7 @@ impl fmt::Display for Machine {
                 write!(f, "-{name}")?;
             }
         }
-        Ok(())
+        self.qemu.iter().try_for_each(|qemu| write!(f, "-{}", qemu.name))
     }
 }
 
@@ -171,19 +191,46 @@ impl Qemu {
     /// # Errors
     /// A sentence with what would help.
     pub fn find(setup: &Setup) -> Result<Self> {
-        let path = setup.qemu.clone().unwrap_or_else(|| DEFAULT_QEMU.into());
+        let path = match &setup.qemu[..] {
+            [] => DEFAULT_QEMU.into(),
+            [path] => path.clone(),
+            _ => bail!("several --qemu are for `cargo xtask test` only; give one"),
+        };
         let qemu = match Self::ask(&path) {
             Ok(qemu) => qemu,
-            Err(error) if setup.qemu.is_some() => return Err(error),
+            Err(error) if !setup.qemu.is_empty() => return Err(error),
             Err(_) => {
                 install::packages(setup, &[DEBIAN_QEMU], "run the guest")?;
                 Self::ask(&path)?
             }
         };
-        if qemu.version < OLDEST {
-            bail!("{} is older than {}.{}", qemu, OLDEST.0, OLDEST.1);
-        }
+        qemu.check_age()?;
         Ok(qemu)
+    }
+
+    /// The QEMUs of a matrix: those that were named; else the one that is found first, and for the
+    /// full matrix every further one that is installed.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), for any that was named.
+    pub fn find_all(setup: &Setup, matrix: Matrix) -> Result<Vec<Self>> {
+        let mut all = match &setup.qemu[..] {
+            [] | [_] => vec![Self::find(setup)?],
+            paths => paths.iter().map(|path| Self::ask(path)).collect::<Result<_>>()?,
+        };
+        if setup.qemu.is_empty() && matrix == Matrix::Full {
+            all.extend(installed().iter().skip(1).filter_map(|path| Self::ask(path).ok()));
+            all.retain(|qemu| qemu.version >= OLDEST);
+        }
+        all.iter().try_for_each(Self::check_age)?;
+        tell_apart(&mut all);
+        Ok(all)
+    }
+
+    fn check_age(&self) -> Result<()> {
+        let old = self.version < OLDEST;
+        ensure!(!old, "{self} is older than {}.{}", OLDEST.0, OLDEST.1);
+        Ok(())
     }
 
     /// Asks a QEMU for its version.
@@ -194,7 +241,8 @@ impl Qemu {
         let text = ask(path, "--version")?;
         let version = parse_version(&text)
             .with_context(|| format!("{} --version does not look like QEMU's", path.display()))?;
-        Ok(Self { path: path.into(), version })
+        let name = format!("qemu{}.{}", version.0, version.1);
+        Ok(Self { path: path.into(), version, name })
     }
 
     /// Checks that QEMU knows the CPU model.
@@ -222,6 +270,31 @@ impl Qemu {
 impl fmt::Display for Qemu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "QEMU {}.{} ({})", self.version.0, self.version.1, self.path.display())
+    }
+}
+
+/// Every QEMU on the search path, first found first, each file once.
+fn installed() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut seen = Vec::new();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(DEFAULT_QEMU))
+        .filter(|file| {
+            let real = file.canonicalize().ok().filter(|real| !seen.contains(real));
+            seen.extend(real.clone());
+            real.is_some()
+        })
+        .collect()
+}
+
+/// Numbers QEMUs of one version: a name is a machine's in every report.
+fn tell_apart(qemus: &mut [Qemu]) {
+    let names: Vec<_> = qemus.iter().map(|qemu| qemu.name.clone()).collect();
+    for (at, qemu) in qemus.iter_mut().enumerate() {
+        let before = names[..at].iter().filter(|name| **name == qemu.name).count();
+        if before > 0 {
+            qemu.name += &format!(".{}", before + 1);
+        }
     }
 }
 
@@ -299,6 +372,25 @@ mod tests {
         assert_eq!(parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2)"), Some((7, 2)));
         assert_eq!(parse_version("QEMU emulator version 11.1.3\n"), Some((11, 1)));
         assert_eq!(parse_version("hello"), None);
+    }
+
+    #[test]
+    fn each_qemu_of_several_has_machines_of_its_own() {
+        let qemu = |path: &str, version: (u32, u32)| Qemu {
+            path: path.into(),
+            version,
+            name: format!("qemu{}.{}", version.0, version.1),
+        };
+        let mut all = [qemu("/a", (7, 2)), qemu("/b", (10, 0)), qemu("/c", (7, 2))];
+        tell_apart(&mut all);
+        let machines = Machine::under_each(Matrix::Quick, &all);
+        let names: Vec<_> = machines.iter().map(ToString::to_string).collect();
+        let base = "cortex-a72-gic2-smp2";
+        assert_eq!(names[0], format!("{base}-qemu7.2"));
+        assert_eq!(names[2], format!("{base}-qemu10.0"));
+        assert_eq!(names[4], format!("{base}-qemu7.2.2"));
+        assert_eq!(machines[2].flags(), " --qemu /b");
+        assert_eq!(Machine::under_each(Matrix::Quick, &all[..1])[0].to_string(), base);
     }
 
     #[test]

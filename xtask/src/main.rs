@@ -4,6 +4,7 @@
 //! touched at the edges: [`guest`], [`toolchain`], [`install`], [`report`].
 #![forbid(unsafe_code)]
 
+mod calibrate;
 mod cli;
 mod command;
 mod exit;
@@ -13,7 +14,6 @@ mod install;
 mod interrupt;
 mod items;
 mod judge;
-mod judges;
 mod machine;
 mod record;
 mod report;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::exit::Exit;
+use crate::run::Times;
 
 /// One test on one machine.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Record {
     /// The machine, or `host`, or `harness`.
     pub machine: String,
@@ -28,6 +29,11 @@ pub struct Record {
     /// where the log is not of a boot that was to run to its end.
     #[serde(skip)]
     pub green: Option<bool>,
+    /// Which repetition of the run, from 1.
+    pub round: u32,
+    /// When the parts of its boot's log came.
+    #[serde(skip)]
+    pub times: Times,
 }
 
 /// What one test came to.
@@ -51,6 +57,22 @@ pub enum Status {
 }
 
 impl Record {
+    /// A record with nothing in it but its name and what the test came to.
+    pub fn new(machine: &str, suite: &str, name: &str, status: Status) -> Self {
+        Self {
+            machine: machine.into(),
+            suite: suite.into(),
+            name: name.into(),
+            status,
+            wall: Duration::ZERO,
+            output: Vec::new(),
+            log: None,
+            green: None,
+            round: 1,
+            times: Times::default(),
+        }
+    }
+
     /// The name that filters match: `machine/suite/test`.
     pub fn path(&self) -> String {
         format!("{}/{}/{}", self.machine, self.suite, self.name)
@@ -125,16 +147,7 @@ mod tests {
     use super::*;
 
     fn record(status: Status) -> Record {
-        Record {
-            machine: "m".into(),
-            suite: "s".into(),
-            name: "n".into(),
-            status,
-            wall: Duration::ZERO,
-            output: Vec::new(),
-            log: None,
-            green: None,
-        }
+        Record::new("m", "s", "n", status)
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::record::{Record, Status, Totals};
@@ -14,51 +15,72 @@ use crate::symbol::Symbols;
 /// Lines of a failing test's output that are shown.
 const SHOWN: usize = 40;
 
+/// The live line: how far, how long, how long yet, and what runs.
+const LIVE: &str = "[{pos}/{len}] {elapsed} gone, {eta} left  {wide_msg}";
+
 /// Characters of one line that are shown; the serial log has all.
 const WIDTH: usize = 1000;
 
 /// The terminal, told of every test as it ends.
 pub struct Terminal {
-    total: usize,
-    done: usize,
-    live: bool,
+    bar: ProgressBar,
     colour: bool,
     symbols: Symbols,
 }
 
 impl Terminal {
-    /// For a run of `total` tests. One live line and colours only on a terminal, no colours under
-    /// NO_COLOR.
+    /// For a run of `total` tests. A live line only where a person looks: not in CI, not in a file.
+    /// Colours only on a terminal, and none under NO_COLOR.
     pub fn new(total: usize, symbols: Symbols) -> Self {
-        let live = std::io::stdout().is_terminal();
-        let colour = live && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { total, done: 0, live, colour, symbols }
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let terminal = std::io::stdout().is_terminal();
+        let bar = if terminal && !set("CI") {
+            let bar =
+                ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stdout());
+            bar.with_style(
+                ProgressStyle::with_template(LIVE).unwrap_or(ProgressStyle::default_bar()),
+            )
+        } else {
+            ProgressBar::hidden()
+        };
+        Self { bar, colour: terminal && !set("NO_COLOR"), symbols }
     }
 
     /// What runs now.
     pub fn running(&self, what: &str) {
-        if self.live {
-            let mut text = format!("[{}/{}] {what}", self.done, self.total);
-            text.truncate(100);
-            put(&format!("\r\x1b[K{text}"));
-        }
+        self.bar.set_message(what.to_string());
     }
 
     /// A test ended.
     pub fn ended(&mut self, record: &Record) {
-        self.done += 1;
-        if self.live {
-            put("\r\x1b[K");
-        }
+        self.bar.inc(1);
         match &record.status {
             Status::Passed => {}
-            Status::Skipped(why) => put(&format!("skip {}: {why}\n", record.path())),
+            Status::Skipped(why) => self.put(&format!("skip {}: {why}\n", record.path())),
             status => {
                 let why = status.why().unwrap_or_default();
-                put(&format!("{} {}: {why}\n", self.red("FAIL"), record.path()));
-                put(&excerpt(record, &self.symbols));
+                let round = match record.round {
+                    1 => String::new(),
+                    round => format!(" (round {round})"),
+                };
+                let head = format!("{} {}{round}: {why}\n", self.red("FAIL"), record.path());
+                self.put(&(head + &excerpt(record, &self.symbols)));
+                if let Some(banner) = record.times.banner {
+                    let told = banner.elapsed().as_millis();
+                    self.put(&format!("    told {told} ms after the first line of the report\n"));
+                }
             }
         }
+    }
+
+    /// Nothing more comes: takes the live line away.
+    pub fn close(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Prints above the live line.
+    fn put(&self, text: &str) {
+        self.bar.suspend(|| put(text));
     }
 
     fn red(&self, text: &str) -> String {
@@ -93,7 +115,7 @@ pub fn write_files(records: &[Record]) -> Result<()> {
 }
 
 /// The end of a failing test's output, code addresses resolved.
-fn excerpt(record: &Record, symbols: &Symbols) -> String {
+pub fn excerpt(record: &Record, symbols: &Symbols) -> String {
     let mut text = String::new();
     let hidden = record.output.len().saturating_sub(SHOWN);
     if hidden > 0 {
@@ -129,7 +151,10 @@ pub fn put(text: &str) {
 fn ktap(records: &[Record]) -> String {
     let mut text = format!("KTAP version 1\n1..{}\n", records.len());
     for (number, record) in (1..).zip(records) {
-        let name = record.path().replace('#', "_");
+        let mut name = record.path().replace('#', "_");
+        if record.round > 1 {
+            name += &format!("~{}", record.round);
+        }
         let _ = match &record.status {
             Status::Passed => writeln!(text, "ok {number} {name}"),
             Status::Skipped(why) => writeln!(text, "ok {number} {name} # SKIP {why}"),
@@ -146,7 +171,10 @@ fn junit(records: &[Record]) -> Result<String> {
     let mut report = Report::new("faultline");
     let mut suites: Vec<TestSuite> = Vec::new();
     for record in records {
-        let name = format!("{}/{}", record.machine, record.suite);
+        let mut name = format!("{}/{}", record.machine, record.suite);
+        if record.round > 1 {
+            name += &format!("/round-{}", record.round);
+        }
         if suites.last().is_none_or(|suite| suite.name.as_str() != name) {
             suites.push(TestSuite::new(name));
         }
@@ -185,14 +213,9 @@ mod tests {
 
     fn record(name: &str, status: Status) -> Record {
         Record {
-            machine: "m".into(),
-            suite: "s".into(),
-            name: name.into(),
-            status,
             wall: Duration::from_millis(3),
             output: vec!["line \u{7} one".into()],
-            log: None,
-            green: None,
+            ..Record::new("m", "s", name, status)
         }
     }
 

@@ -1,13 +1,13 @@
 //! Boots: an image, a machine and some items in, an outcome out.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use ktap::item::Item;
 
 use crate::cli::ImageKind;
-use crate::guest::{self, End, Finished, Next, Plan};
+use crate::guest::{self, Deadline, End, Finished, Next, Plan};
 use crate::image::{self, Build};
 use crate::machine::{Machine, Qemu};
 use crate::session::{Outcome, Session};
@@ -40,8 +40,8 @@ pub struct Boot<'a> {
     pub words: Vec<String>,
     /// Further arguments for QEMU.
     pub qemu_args: Vec<String>,
-    /// Silence after which it is hung.
-    pub silence: Duration,
+    /// When it is hung.
+    pub deadline: Deadline<'a>,
     /// Name of its serial log, without folder and ending.
     pub log: String,
 }
@@ -52,8 +52,21 @@ pub struct Booted {
     pub outcome: Outcome,
     /// How QEMU ended, and when.
     pub finished: Finished,
+    /// When its log came.
+    pub times: Times,
     /// The raw serial log.
     pub log: PathBuf,
+}
+
+/// When the parts of a log came, from the start of QEMU.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Times {
+    /// The first line.
+    pub first: Option<Duration>,
+    /// The line that completed the log.
+    pub verdict: Option<Duration>,
+    /// When the first line of a report of a crash was read.
+    pub banner: Option<Instant>,
 }
 
 impl Kernel {
@@ -102,13 +115,21 @@ impl Boot<'_> {
             qemu: &self.qemu.path,
             arguments: self.arguments(),
             log: log.clone(),
-            silence: self.silence,
-            total: self.silence * 10,
+            deadline: self.deadline,
         };
         let mut lines = 0;
+        let mut times = Times::default();
+        let started = Instant::now();
         let finished = guest::run(&plan, |line| {
             lines += 1;
+            times.first.get_or_insert_with(|| started.elapsed());
+            if times.banner.is_none() && is_banner(line) {
+                times.banner = Some(Instant::now());
+            }
             let next = session.line(line);
+            if next == Next::Through {
+                times.verdict.get_or_insert_with(|| started.elapsed());
+            }
             match each(&String::from_utf8_lossy(line), &session) {
                 Next::Kill => Next::Kill,
                 _ => next,
@@ -120,7 +141,7 @@ impl Boot<'_> {
             bail!("{} did not start the guest: {said}", self.qemu);
         }
         let outcome = session.finish(&finished.end, &finished.complaints);
-        Ok(Booted { outcome, finished, log })
+        Ok(Booted { outcome, finished, times, log })
     }
 
     fn append(&self) -> String {
@@ -133,6 +154,21 @@ impl Boot<'_> {
         words.extend(self.words.iter().cloned());
         words.join(" ")
     }
+}
+
+/// Whether a line begins the report of a crash.
+fn is_banner(line: &[u8]) -> bool {
+    [&b"# oops: "[..], b"Bail out! "].iter().any(|start| line.starts_with(start))
+}
+
+/// Makes the folder for logs and reports, and sees that it can be written.
+///
+/// # Errors
+/// It cannot.
+pub fn prepare_output() -> Result<()> {
+    let path = log_path("writable")?;
+    std::fs::write(&path, "").with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(std::fs::remove_file(&path)?)
 }
 
 /// Where the log called `name` goes; makes the folder.

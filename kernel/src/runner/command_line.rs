@@ -16,7 +16,7 @@ pub struct CommandLine {
     pub story: bool,
     /// Whether the run ends by semihosting.
     pub semihosting: bool,
-    /// Fault to inject, for the harness's own tests.
+    /// Faults to inject, for the harness's own tests.
     pub inject: &'static str,
 }
 

@@ -55,7 +55,7 @@ pub fn run(line: &CommandLine) -> ! {
         report::begin_suite(suite, items.len());
         let mut passed = true;
         for (number, item) in items.iter().enumerate() {
-            inject::between_items(line.inject, started);
+            inject::between_items(line.inject, started, item);
             started += 1;
             passed &= run_one(item, number + 1, &ctx);
         }

@@ -29,7 +29,7 @@ pub fn run(options: &Options) -> Result<Exit> {
     line("  has rust-web-src", yes(findings.debian_src));
     let lld = findings.lld.as_ref().map(|path| path.display().to_string());
     line("linker for it", &text(&lld));
-    let path = options.setup.qemu.clone().unwrap_or_else(|| "qemu-system-aarch64".into());
+    let path = options.setup.qemu.first().cloned().unwrap_or_else(|| "qemu-system-aarch64".into());
     let qemu = Qemu::ask(&path);
     line("QEMU", &qemu.as_ref().map_or_else(|error| error.to_string(), ToString::to_string));
     let gdb = output(GDB, &["--version"]);

@@ -13,7 +13,7 @@ use ktap::item::Item;
 use crate::cli::{Gdb as Options, Setup};
 use crate::command::qemu::{check_variant, quoted};
 use crate::exit::Exit;
-use crate::guest::Guest;
+use crate::guest::{Deadline, Guest};
 use crate::install;
 use crate::items;
 use crate::machine::{Machine, Qemu};
@@ -221,7 +221,7 @@ impl Target<'_> {
             variant: self.variant,
             words: vec!["story=1".into()],
             qemu_args: Vec::new(),
-            silence: Duration::MAX,
+            deadline: Deadline::fixed(Duration::MAX),
             log: String::new(),
         }
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use ktap::item::{Expect, Item};
 
+use crate::calibrate;
 use crate::cli::{self, Qemu as Options};
 use crate::command::gdb;
 use crate::exit::Exit;
-use crate::guest::Next;
+use crate::guest::{Deadline, Next};
 use crate::items;
 use crate::judge::judge;
 use crate::machine::{Machine, Qemu, nearest};
@@ -52,6 +53,7 @@ pub fn run(options: &Options) -> Result<Exit> {
         );
     }
     let symbols = Symbols::of(&kernel.elf);
+    let measured = || calibrate::limit(&qemu, &machine, &kernel, &items);
     let mut exit = Exit::Passed;
     for (number, group) in boots(&selected).into_iter().enumerate() {
         let boot = Boot {
@@ -62,7 +64,10 @@ pub fn run(options: &Options) -> Result<Exit> {
             variant: &options.variant,
             words: vec!["story=1".into()],
             qemu_args: options.qemu_args.clone(),
-            silence: Duration::from_secs(options.timeout),
+            deadline: match options.timeout {
+                Some(seconds) => Deadline::fixed(Duration::from_secs(seconds)),
+                None => Deadline { silence: calibrate::UNMEASURED, again: Some(&measured) },
+            },
             log: if number == 0 { "qemu".into() } else { format!("qemu.{}", number + 1) },
         };
         exit = exit.and(play(&boot, &symbols)?);
@@ -267,14 +272,14 @@ mod tests {
         let item = item("a", expect);
         let machine = Machine::matrix(crate::cli::Matrix::Quick).remove(0);
         let boot = Boot {
-            qemu: &Qemu { path: "/nowhere".into(), version: (7, 2) },
+            qemu: &Qemu { path: "/nowhere".into(), version: (7, 2), name: String::new() },
             machine: &machine,
             kernel: &Kernel::nowhere(),
             items: vec![&item],
             variant,
             words: Vec::new(),
             qemu_args: Vec::new(),
-            silence: Duration::ZERO,
+            deadline: Deadline::fixed(Duration::ZERO),
             log: "log".into(),
         };
         let mut session = crate::session::Session::new(&[("scenario".into(), "a".into())]);
@@ -285,7 +290,8 @@ mod tests {
         let outcome = session.finish(&end, "");
         let wall = Duration::ZERO;
         let finished = crate::guest::Finished { end, wall, complaints: String::new() };
-        verdict(&boot, &Booted { outcome, finished, log: "the.log".into() })
+        let times = crate::run::Times::default();
+        verdict(&boot, &Booted { outcome, finished, times, log: "the.log".into() })
     }
 
     const PASSED: &str = "    ok 1 a\nok 1 scenario";

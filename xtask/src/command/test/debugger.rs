@@ -21,7 +21,7 @@ use crate::run::Kernel;
 /// What no answer of ours may contain.
 const NEVER: [&str; 3] = ["Traceback", "Python Exception", "a bug in this command"];
 
-/// A job for each script that `filter` selects.
+/// A job for each script.
 ///
 /// # Errors
 /// The scripts cannot be listed.
@@ -30,7 +30,6 @@ pub fn jobs<'a>(
     qemu: &'a Qemu,
     kernel: &'a Kernel,
     items: &'a [Item],
-    filter: Option<&str>,
 ) -> Result<Vec<Job<'a>>> {
     let mut jobs = Vec::new();
     // Asked once for all scripts: two installations at a time would be in each other's way.
@@ -39,19 +38,12 @@ pub fn jobs<'a>(
         let debugger = Arc::clone(&debugger);
         let stem = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let name = format!("gdb/commands/{stem}");
-        if filter.is_some_and(|filter| !name.contains(filter)) {
-            continue;
-        }
-        jobs.push(Job {
-            tests: vec![name.clone()],
-            name,
-            work: Box::new(move || {
-                let there: &Result<(), String> = debugger.get_or_init(|| {
-                    gdb::ensure_installed(setup).map_err(|missing| format!("{missing:#}"))
-                });
-                Ok(vec![play(there, qemu, kernel, items, &script, &stem)?])
-            }),
-        });
+        jobs.push(Job::single(name, move || {
+            let there: &Result<(), String> = debugger.get_or_init(|| {
+                gdb::ensure_installed(setup).map_err(|missing| format!("{missing:#}"))
+            });
+            play(there, qemu, kernel, items, &script, &stem)
+        }));
     }
     Ok(jobs)
 }
@@ -73,14 +65,9 @@ fn play(
         }
     };
     Ok(Record {
-        machine: "gdb".into(),
-        suite: "commands".into(),
-        name: stem.into(),
-        status,
         wall: started.elapsed(),
         output: output.lines().map(String::from).collect(),
-        log: None,
-        green: None,
+        ..Record::new("gdb", "commands", stem, status)
     })
 }
 

@@ -1,20 +1,24 @@
 //! The guest half: which boots a machine needs, and records out of their outcomes.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use ktap::item::{Expect, Item};
 use ktap::parse;
 
-use super::Job;
+use super::select::{Selection, labels};
+use super::work::{Job, Sink};
+use crate::calibrate;
 use crate::exit::Exit;
-use crate::guest::Next;
+use crate::guest::{Deadline, Next};
 use crate::judge::judge;
 use crate::machine::{Machine, Qemu};
 use crate::record::{Record, Status};
-use crate::run::{Boot, Booted, Kernel};
+use crate::run::{Boot, Booted, Kernel, Times};
 use crate::session::{Outcome, TestResult};
+
+/// Suite and name of the record of what is wrong with a boot as a whole.
+const WHOLE: (&str, &str) = ("log", "whole");
 
 /// What all boots of one machine share.
 #[derive(Clone, Copy)]
@@ -25,36 +29,45 @@ pub struct Bench<'a> {
     pub machine: &'a Machine,
     /// The kernel, built for it.
     pub kernel: &'a Kernel,
-    /// Silence after which a test is hung.
-    pub silence: Duration,
+    /// All that the kernel can run.
+    pub items: &'a [Item],
+    /// Silence after which a test is hung; `None`: measured when it matters.
+    pub timeout: Option<Duration>,
+    /// Shuffles the tests of a shared boot.
+    pub seed: Option<u64>,
+    /// Further words for the kernel's command line.
+    pub words: &'a [String],
 }
 
 /// The jobs of one machine: one boot for everything that ends well, one for each item and variant
 /// that must end otherwise.
-pub fn jobs<'a>(bench: Bench<'a>, items: &'a [Item], filter: Option<&str>) -> Vec<Job<'a>> {
-    let wanted = |item: &Item, variant: Option<&str>| {
-        filter.is_none_or(|filter| path(bench.machine, item, variant).contains(filter))
+pub fn jobs<'a>(bench: Bench<'a>, selection: &Selection) -> Vec<Job<'a>> {
+    let wanted = |item: &Item, variant: Option<&str>, expect: &Expect| {
+        let labels = labels(item, variant.is_some(), expect);
+        selection.wants(&path(bench.machine, item, variant), &labels)
     };
     let mut jobs = Vec::new();
-    let shared: Vec<_> =
-        items.iter().filter(|item| item.expect == Expect::Pass && wanted(item, None)).collect();
+    let mut shared: Vec<_> = bench
+        .items
+        .iter()
+        .filter(|item| item.expect == Expect::Pass && wanted(item, None, &item.expect))
+        .collect();
+    if let Some(seed) = bench.seed {
+        fastrand::Rng::with_seed(seed).shuffle(&mut shared);
+    }
     if !shared.is_empty() {
-        let tests = shared.iter().map(|item| path(bench.machine, item, None)).collect();
         jobs.push(Job {
             name: format!("{}: {} tests", bench.machine, shared.len()),
-            tests,
-            work: Box::new(move || {
-                let records = together(bench, &shared)?;
-                Ok(records.into_iter().map(|record| hinted(bench, record)).collect())
-            }),
+            tests: shared.iter().map(|item| path(bench.machine, item, None)).collect(),
+            work: Box::new(move |sink| together(bench, &shared, sink)),
         });
     }
-    for item in items {
-        if item.expect != Expect::Pass && wanted(item, None) {
+    for item in bench.items {
+        if item.expect != Expect::Pass && wanted(item, None, &item.expect) {
             jobs.push(job_alone(bench, item, None, &item.expect));
         }
         for variant in &item.variants {
-            if wanted(item, Some(&variant.name)) {
+            if wanted(item, Some(&variant.name), &variant.expect) {
                 jobs.push(job_alone(bench, item, Some(&variant.name), &variant.expect));
             }
         }
@@ -68,63 +81,58 @@ fn job_alone<'a>(
     variant: Option<&'a str>,
     expect: &'a Expect,
 ) -> Job<'a> {
-    let name = path(bench.machine, item, variant);
-    Job {
-        tests: vec![name.clone()],
-        name,
-        work: Box::new(move || Ok(vec![hinted(bench, alone(bench, item, variant, expect)?)])),
-    }
+    let work = move || Ok(hinted(bench, alone(bench, item, variant, expect)?));
+    Job::single(path(bench.machine, item, variant), work)
 }
 
 /// Runs items in as few boots as may be: after a crash, a hang or a deadlock the rest
-/// goes on in a fresh one.
-fn together(bench: Bench<'_>, items: &[&Item]) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
+/// goes on in a fresh one. Each boot's records are handed on when it ends.
+///
+/// # Errors
+/// A boot that could not be made.
+pub fn together(bench: Bench<'_>, items: &[&Item], sink: Sink<'_>) -> Result<()> {
     let mut left: Vec<&Item> = items.to_vec();
     for number in 1.. {
         let booted = boot(bench, left.clone(), None, &format!("{}.{number}", bench.machine))?;
-        let wall = booted.finished.wall / (booted.outcome.results.len().max(1) as u32);
-        let Booted { outcome, log, .. } = booted;
-        records.extend(of_boot(bench.machine, &outcome, wall, &log));
-        if outcome.cut_short.is_none() && is_last(&outcome) {
-            return Ok(records);
+        of_boot(bench.machine, &booted).into_iter().for_each(|record| sink(hinted(bench, record)));
+        let outcome = &booted.outcome;
+        if outcome.cut_short.is_none() && is_last(outcome) {
+            return Ok(());
         }
         let rest = &outcome.not_started;
         // A boot that ends before any test will end so again.
         if outcome.results.is_empty() && number > 1 || rest.is_empty() {
             let why = format!("two boots in a row ended before it: {}", outcome.why);
-            records.extend(rest.iter().map(|(suite, name)| {
-                record(
-                    bench.machine,
-                    suite,
-                    name,
-                    Status::NotRun(why.clone()),
-                    Duration::ZERO,
-                    &log,
-                )
-            }));
-            return Ok(records);
+            let not_run = Status::NotRun(why);
+            rest.iter()
+                .map(|(suite, name)| record(bench.machine, suite, name, &not_run, &booted))
+                .for_each(sink);
+            return Ok(());
         }
         left.retain(|item| rest.iter().any(|(_, name)| *name == item.name));
     }
-    Ok(records)
+    Ok(())
 }
 
 /// The records of one boot: its results, and what is to be said of its end.
-fn of_boot(machine: &Machine, outcome: &Outcome, wall: Duration, log: &Path) -> Vec<Record> {
-    let result = |result| from_result(machine, result, wall, log);
+fn of_boot(machine: &Machine, booted: &Booted) -> Vec<Record> {
+    let outcome = &booted.outcome;
+    let share = booted.finished.wall / (outcome.results.len().max(1) as u32);
+    let result = |result| from_result(machine, result, booted);
     let mut records: Vec<_> = outcome.results.iter().map(result).collect();
     match &outcome.cut_short {
-        None if is_last(outcome) => records.extend(whole(machine, outcome, log)),
+        None if is_last(outcome) => records.extend(whole(machine, booted)),
         // A deadlock ended the boot with a result of its own; what is left goes on in another.
         None => {}
         Some((suite, name)) => records.push(Record {
             output: outcome.tail.clone(),
-            ..record(machine, suite, name, cut_short(outcome), wall, log)
+            times: booted.times,
+            ..record(machine, suite, name, &cut_short(outcome), booted)
         }),
     }
     for record in &mut records {
         record.green = outcome.green();
+        record.wall = share;
     }
     records
 }
@@ -137,27 +145,36 @@ fn is_last(outcome: &Outcome) -> bool {
 /// Runs an item in a boot of its own and judges it by what it must come to.
 fn alone(bench: Bench<'_>, item: &Item, variant: Option<&str>, expect: &Expect) -> Result<Record> {
     let name = path(bench.machine, item, variant);
-    let Booted { outcome, finished, log } = boot(bench, vec![item], variant, &name)?;
-    let green = outcome.green();
-    let status = alone_came_to(expect, &outcome);
-    let name = label(item, variant);
-    let mut record = record(bench.machine, &item.suite, &name, status, finished.wall, &log);
-    record.green = green;
-    record.output = outcome.results.into_iter().flat_map(|result| result.output).collect();
-    record.output.extend(outcome.tail);
+    let booted = boot(bench, vec![item], variant, &name)?;
+    let outcome = &booted.outcome;
+    let status = alone_came_to(expect, outcome);
+    let mut record = record(bench.machine, &item.suite, &label(item, variant), &status, &booted);
+    record.green = outcome.green();
+    record.wall = booted.finished.wall;
+    record.times = booted.times;
+    record.output = outcome.results.iter().flat_map(|result| result.output.clone()).collect();
+    record.output.extend(outcome.tail.iter().cloned());
     Ok(record)
 }
 
 fn boot(bench: Bench<'_>, items: Vec<&Item>, variant: Option<&str>, log: &str) -> Result<Booted> {
+    let asked = items.iter().map(|item| Duration::from_millis(item.timeout_ms)).max();
+    let least = asked.unwrap_or_default().max(calibrate::UNMEASURED);
+    let measured =
+        || calibrate::limit(bench.qemu, bench.machine, bench.kernel, bench.items).max(least);
+    let deadline = match bench.timeout {
+        Some(silence) => Deadline::fixed(silence),
+        None => Deadline { silence: least, again: Some(&measured) },
+    };
     Boot {
         qemu: bench.qemu,
         machine: bench.machine,
         kernel: bench.kernel,
         items,
         variant: variant.unwrap_or("default"),
-        words: Vec::new(),
+        words: bench.words.to_vec(),
         qemu_args: Vec::new(),
-        silence: bench.silence,
+        deadline,
         log: log.into(),
     }
     .run(|_, _| Next::More)
@@ -183,17 +200,18 @@ fn alone_came_to(expect: &Expect, outcome: &Outcome) -> Status {
 
 /// What the end of a boot says beyond its results: nothing if the log is sound. Tests that the
 /// guest left out are named; a boot that ended otherwise than its results is a failure of its own.
-fn whole(machine: &Machine, outcome: &Outcome, log: &Path) -> Vec<Record> {
+fn whole(machine: &Machine, booted: &Booted) -> Vec<Record> {
+    let outcome = &booted.outcome;
     if outcome.exit <= Exit::Failed || outcome.only_skips {
         return Vec::new();
     }
-    let left_out = |(suite, name): &(String, String)| {
-        let status = Status::NotRun(outcome.why.clone());
-        record(machine, suite, name, status, Duration::ZERO, log)
-    };
+    let not_run = Status::NotRun(outcome.why.clone());
+    let left_out =
+        |(suite, name): &(String, String)| record(machine, suite, name, &not_run, booted);
     let mut records: Vec<_> = outcome.not_started.iter().map(left_out).collect();
-    let mut whole = record(machine, "log", "whole", cut_short(outcome), Duration::ZERO, log);
+    let mut whole = record(machine, WHOLE.0, WHOLE.1, &cut_short(outcome), booted);
     whole.output.clone_from(&outcome.tail);
+    whole.times = booted.times;
     records.push(whole);
     records
 }
@@ -208,7 +226,7 @@ fn cut_short(outcome: &Outcome) -> Status {
     }
 }
 
-fn from_result(machine: &Machine, result: &TestResult, wall: Duration, log: &Path) -> Record {
+fn from_result(machine: &Machine, result: &TestResult, booted: &Booted) -> Record {
     let status = match &result.status {
         parse::Status::Ok => Status::Passed,
         parse::Status::Skip(why) => Status::Skipped(why.clone()),
@@ -217,36 +235,23 @@ fn from_result(machine: &Machine, result: &TestResult, wall: Duration, log: &Pat
             Status::Failed(claim.unwrap_or("the guest says so").into())
         }
     };
-    let mut record = record(machine, &result.suite, &result.name, status, wall, log);
+    let mut record = record(machine, &result.suite, &result.name, &status, booted);
     record.output.clone_from(&result.output);
+    record.times = Times { banner: None, ..booted.times };
     record
 }
 
-fn record(
-    machine: &Machine,
-    suite: &str,
-    name: &str,
-    status: Status,
-    wall: Duration,
-    log: &Path,
-) -> Record {
-    Record {
-        machine: machine.to_string(),
-        suite: suite.into(),
-        name: name.into(),
-        status,
-        wall,
-        output: Vec::new(),
-        log: Some(log.display().to_string()),
-        green: None,
-    }
+fn record(machine: &Machine, suite: &str, name: &str, status: &Status, booted: &Booted) -> Record {
+    let log = Some(booted.log.display().to_string());
+    Record { log, ..Record::new(&machine.to_string(), suite, name, status.clone()) }
 }
 
 /// A failing record with the command that gets a debugger to where it failed.
 fn hinted(bench: Bench<'_>, mut record: Record) -> Record {
-    if record.status.is_failure() {
+    if record.status.is_failure() && (record.suite.as_str(), record.name.as_str()) != WHOLE {
         let (name, flags) = (&record.name, bench.machine.flags());
         record.output.push(format!("debug: cargo xtask gdb --test {name}{flags}"));
+        record.output.extend(bench.seed.map(|seed| format!("order: --seed {seed}")));
     }
     record
 }
@@ -267,7 +272,7 @@ fn label(item: &Item, variant: Option<&str>) -> String {
 mod tests {
     use super::*;
     use crate::cli::Matrix;
-    use crate::guest::End;
+    use crate::guest::{End, Finished};
     use crate::record::exit_of;
     use crate::session::Session;
 
@@ -289,12 +294,9 @@ mod tests {
     /// Every record of a shared boot that was not cut short.
     fn records(outcome: &Outcome) -> Vec<Record> {
         let machine = Machine::matrix(Matrix::Quick).remove(0);
-        let log = Path::new("log");
-        let results = outcome.results.iter();
-        let mut all: Vec<_> =
-            results.map(|result| from_result(&machine, result, Duration::ZERO, log)).collect();
-        all.extend(whole(&machine, outcome, log));
-        all
+        let finished = Finished { end: End::Flood, wall: Duration::ZERO, complaints: "".into() };
+        let (outcome, times) = (outcome.clone(), Times::default());
+        of_boot(&machine, &Booted { outcome, finished, times, log: "log".into() })
     }
 
     #[test]
@@ -388,14 +390,22 @@ mod tests {
             item("b", Expect::Oops("x".into()), &[]),
             item("c", Expect::Pass, &[]),
         ];
-        let qemu = Qemu { path: "/nowhere".into(), version: (7, 2) };
+        let qemu = Qemu { path: "/nowhere".into(), version: (7, 2), name: String::new() };
         let machine = Machine::matrix(Matrix::Quick).remove(0);
         let kernel = Kernel::nowhere();
-        let bench =
-            Bench { qemu: &qemu, machine: &machine, kernel: &kernel, silence: Duration::ZERO };
-        let tests = |filter| -> Vec<String> {
-            let jobs = jobs(bench, &items, filter);
-            jobs.iter()
+        let bench = Bench {
+            qemu: &qemu,
+            machine: &machine,
+            kernel: &kernel,
+            items: &items,
+            timeout: None,
+            seed: None,
+            words: &[],
+        };
+        let tests = |filter: Option<&str>| -> Vec<String> {
+            let selection = Selection { filter: filter.map(String::from), ..Selection::default() };
+            jobs(bench, &selection)
+                .iter()
                 .map(|job| job.tests.join(" ").replace("cortex-a72-gic2-smp2/s/", ""))
                 .collect()
         };
@@ -403,5 +413,11 @@ mod tests {
         assert_eq!(tests(Some("/s/a@w")), ["a@w"]);
         assert_eq!(tests(Some("/s/c")), ["c"]);
         assert_eq!(tests(Some("nothing")), [""; 0]);
+        let order = |seed| -> Vec<String> {
+            let bench = Bench { seed: Some(seed), ..bench };
+            jobs(bench, &Selection::default())[0].tests.clone()
+        };
+        assert_eq!(order(1), order(1));
+        assert!((0..20).any(|seed| order(seed) != order(1)), "no seed changes the order");
     }
 }

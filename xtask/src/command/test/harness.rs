@@ -10,7 +10,7 @@ use ktap::item::Item;
 use super::Job;
 use crate::cli::{ImageKind, Matrix};
 use crate::exit::Exit;
-use crate::guest::Next;
+use crate::guest::{Deadline, Next};
 use crate::machine::{Machine, Qemu};
 use crate::record::{Record, Status};
 use crate::run::{Boot, Booted, Kernel, OUTPUT};
@@ -138,25 +138,13 @@ const MISBEHAVIOURS: &[Misbehaviour] = &[
     },
 ];
 
-/// A job for each misbehaviour that `filter` selects.
-pub fn jobs<'a>(
-    qemu: &'a Qemu,
-    kernel: &'a Kernel,
-    items: &'a [Item],
-    filter: Option<&str>,
-) -> Vec<Job<'a>> {
-    MISBEHAVIOURS
-        .iter()
-        .map(|misbehaviour| (misbehaviour, format!("harness/guest/{}", misbehaviour.name)))
-        .filter(|(_, name)| filter.is_none_or(|filter| name.contains(filter)))
-        .map(|(misbehaviour, name)| Job {
-            tests: vec![name.clone()],
-            name,
-            work: Box::new(move || {
-                misbehaviour.play(qemu, kernel, items).map(|record| vec![record])
-            }),
-        })
-        .collect()
+/// A job for each misbehaviour.
+pub fn jobs<'a>(qemu: &'a Qemu, kernel: &'a Kernel, items: &'a [Item]) -> Vec<Job<'a>> {
+    let job = |misbehaviour: &'static Misbehaviour| {
+        let path = format!("harness/guest/{}", misbehaviour.name);
+        Job::single(path, move || misbehaviour.play(qemu, kernel, items))
+    };
+    MISBEHAVIOURS.iter().map(job).collect()
 }
 
 impl Misbehaviour {
@@ -180,7 +168,7 @@ impl Misbehaviour {
             variant: "default",
             words,
             qemu_args,
-            silence: SILENCE,
+            deadline: Deadline::fixed(SILENCE),
             log: format!("harness-{}", self.name),
         };
         let booted = boot.run(|_, session| {
@@ -201,14 +189,10 @@ impl Misbehaviour {
             ))
         };
         Record {
-            machine: "harness".into(),
-            suite: "guest".into(),
-            name: self.name.into(),
-            status,
             wall: booted.finished.wall,
             output: outcome.tail.clone(),
             log: Some(booted.log.display().to_string()),
-            green: None,
+            ..Record::new("harness", "guest", self.name, status)
         }
     }
 }
@@ -265,13 +249,15 @@ fn trimmed(mut tree: Vec<u8>) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::guest::{End, Finished};
+    use crate::run::Times;
     use crate::session::Session;
 
     #[test]
     fn a_misbehaviour_is_caught_by_its_code_and_its_words_only() {
         let finished = Finished { end: End::Flood, wall: Duration::ZERO, complaints: "".into() };
         let outcome = Session::new(&[]).finish(&finished.end, "");
-        let booted = Booted { outcome, finished, log: "log".into() };
+        let times = Times::default();
+        let booted = Booted { outcome, finished, times, log: "log".into() };
         let status = |exit, says| Misbehaviour { exit, says, ..PLAIN }.record(&booted).status;
         assert_eq!(status(Exit::NoVerdict, "more than any log can be"), Status::Passed);
         assert!(status(Exit::NoVerdict, "the log is cut").is_failure());

@@ -2,21 +2,22 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::record::{Record, Status};
 use crate::report::put;
 
-/// Runs the host tests, each a record.
+/// Runs the host tests, each a record: all, or those called `names` if there are any.
 ///
 /// # Errors
 /// cargo cannot be started.
-pub fn run() -> Result<Vec<Record>> {
+pub fn run(names: &[String]) -> Result<Vec<Record>> {
     put("host: cargo test\n");
     let mut child = Command::new("cargo")
         .args(["test", "--quiet", "--no-fail-fast", "--", "--format", "pretty"])
+        .args(if names.is_empty() { None } else { Some("--exact") })
+        .args(names)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -78,16 +79,7 @@ fn miscount(lines: &[String], read: usize) -> Option<String> {
 }
 
 fn record(name: &str, status: Status) -> Record {
-    Record {
-        machine: "host".into(),
-        suite: name.split("::").next().unwrap_or("host").into(),
-        name: name.into(),
-        status,
-        wall: Duration::ZERO,
-        output: Vec::new(),
-        log: None,
-        green: None,
-    }
+    Record::new("host", name.split("::").next().unwrap_or("host"), name, status)
 }
 
 #[cfg(test)]

@@ -5,36 +5,43 @@ mod debugger;
 mod guest;
 mod harness;
 mod host;
+mod judges;
+mod midway;
+mod select;
+mod timing;
+mod work;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use ktap::item::Item;
 
 use crate::cli::Test as Options;
 use crate::exit::Exit;
 use crate::image::Build;
-use crate::interrupt;
 use crate::items;
-use crate::judges;
 use crate::machine::{Machine, Qemu};
 use crate::record::{Record, Totals, exit_of};
 use crate::report::{Terminal, closing_line, put, write_files};
-use crate::run::Kernel;
+use crate::run::{self, Kernel};
 use crate::symbol::Symbols;
 use crate::toolchain;
 
-/// One boot, or several in a row, as one piece of work for one core.
-pub struct Job<'a> {
-    /// What it is, for the live line.
-    pub name: String,
-    /// Names of the tests it gives a record of.
-    pub tests: Vec<String>,
-    /// Does it.
-    pub work: Box<dyn Fn() -> Result<Vec<Record>> + Send + Sync + 'a>,
+use select::Selection;
+pub use work::Job;
+
+/// Everything that a run needs and that stays as it is over its repetitions.
+struct Bed<'a> {
+    options: &'a Options,
+    selection: Selection,
+    machines: Vec<Machine>,
+    /// The QEMU of a machine that names none.
+    qemu: Qemu,
+    kernels: HashMap<Build, Kernel>,
+    items: Vec<Item>,
 }
 
 /// Runs the command.
@@ -42,11 +49,13 @@ pub struct Job<'a> {
 /// # Errors
 /// Missing tools, a kernel that does not build, a report that cannot be written.
 pub fn run(options: &Options) -> Result<Exit> {
+    let selection = Selection::new(options)?;
+    run::prepare_output()?;
     let toolchain = toolchain::choose(&options.setup)?;
-    let qemu = Qemu::find(&options.setup)?;
-    let machines = Machine::matrix(options.matrix);
+    let qemus = Qemu::find_all(&options.setup, options.matrix)?;
+    let machines = Machine::under_each(options.matrix, &qemus);
     for machine in &machines {
-        qemu.check_cpu(&machine.cpu)?;
+        machine.qemu.as_ref().unwrap_or(&qemus[0]).check_cpu(&machine.cpu)?;
     }
     let mut kernels = HashMap::new();
     for machine in &machines {
@@ -54,140 +63,141 @@ pub fn run(options: &Options) -> Result<Exit> {
             place.insert(Kernel::build(&toolchain, machine.build)?);
         }
     }
-    let elf = &kernels[&Build::Release].elf;
-    let items = items::read(elf)?;
-    let silence = Duration::from_secs(options.timeout);
-    let mut jobs = Vec::new();
-    for machine in &machines {
-        let bench =
-            guest::Bench { qemu: &qemu, machine, kernel: &kernels[&machine.build], silence };
-        jobs.extend(guest::jobs(bench, &items, options.filter.as_deref()));
-    }
-    jobs.extend(harness::jobs(&qemu, &kernels[&Build::Release], &items, options.filter.as_deref()));
-    let release = &kernels[&Build::Release];
-    let filter = options.filter.as_deref();
-    jobs.extend(debugger::jobs(&options.setup, &qemu, release, &items, filter)?);
+    let items = items::read(&kernels[&Build::Release].elf)?;
+    let bed = Bed { options, selection, machines, qemu: qemus[0].clone(), kernels, items };
+    let jobs = bed.jobs(options.seed)?;
     if options.list {
         jobs.iter().flat_map(|job| &job.tests).for_each(|test| put(&format!("{test}\n")));
         return Ok(Exit::Passed);
     }
-    let mut records = match options.filter {
-        None => host::run()?,
-        Some(_) => Vec::new(),
-    };
-    put(&format!("guest: {qemu}, {} machines, kernel built with {toolchain}\n", machines.len()));
-    records.extend(work_off(&jobs, Symbols::of(elf))?);
-    if options.judges {
-        let verdicts = judges::judge(&options.setup, &records)?;
-        let mut terminal = Terminal::new(verdicts.len(), Symbols::of(elf));
-        verdicts.iter().for_each(|record| terminal.ended(record));
-        records.extend(verdicts);
+    let host = bed.selection.is_all() || !bed.selection.host_failures().is_empty();
+    if jobs.is_empty() && !host {
+        return Ok(bed.nothing());
     }
+    let qemus: Vec<_> = qemus.iter().map(ToString::to_string).collect();
+    let (under, machines) = (qemus.join(", "), bed.machines.len());
+    put(&format!("guest: {under}, {machines} machines, kernel built with {toolchain}\n"));
+    let records = bed.rounds(host)?;
     write_files(&records)?;
     Ok(close(&records))
+}
+
+impl Bed<'_> {
+    /// All repetitions.
+    fn rounds(&self, host: bool) -> Result<Vec<Record>> {
+        let most =
+            self.options.repeat.unwrap_or(if self.options.until_fail { u32::MAX } else { 1 });
+        let mut all = Vec::new();
+        for round in 1..=most {
+            let seed = self.options.seed.map(|seed| seed.wrapping_add(u64::from(round) - 1));
+            let mut records = self.round(seed, host)?;
+            records.iter_mut().for_each(|record| record.round = round);
+            let failed = records.iter().any(|record| record.status.is_failure());
+            all.extend(records);
+            if most > 1 {
+                let seed = seed.map_or(String::new(), |seed| format!(", seed {seed}"));
+                put(&format!(
+                    "round {round}{seed}: {}\n",
+                    if failed { "failed" } else { "passed" }
+                ));
+            }
+            if failed && self.options.until_fail {
+                break;
+            }
+        }
+        timing::flaky(&all).iter().for_each(|line| put(&format!("{line}\n")));
+        if self.options.timings {
+            timing::table(&all).iter().for_each(|line| put(&format!("{line}\n")));
+        }
+        Ok(all)
+    }
+
+    fn round(&self, seed: Option<u64>, host: bool) -> Result<Vec<Record>> {
+        let mut records =
+            if host { host::run(&self.selection.host_failures())? } else { Vec::new() };
+        records.extend(self.work_off(&self.jobs(seed)?)?);
+        if self.options.judges {
+            let jobs = judges::jobs(&self.options.setup, &records);
+            records.extend(self.work_off(&jobs)?);
+        }
+        Ok(records)
+    }
+
+    /// The jobs of one round.
+    fn jobs(&self, seed: Option<u64>) -> Result<Vec<Job<'_>>> {
+        let release = &self.kernels[&Build::Release];
+        let mut jobs = Vec::new();
+        for machine in &self.machines {
+            let bench = guest::Bench {
+                qemu: machine.qemu.as_ref().unwrap_or(&self.qemu),
+                machine,
+                kernel: &self.kernels[&machine.build],
+                items: &self.items,
+                timeout: self.options.timeout.map(Duration::from_secs),
+                seed,
+                words: &[],
+            };
+            jobs.extend(guest::jobs(bench, &self.selection));
+        }
+        let mut own = harness::jobs(&self.qemu, release, &self.items);
+        own.push(midway::job(&self.qemu, release, &self.items));
+        own.extend(debugger::jobs(&self.options.setup, &self.qemu, release, &self.items)?);
+        own.retain(|job| {
+            let label = job.name.split('/').next().unwrap_or_default();
+            self.selection.wants(&job.name, &[label])
+        });
+        jobs.extend(own);
+        Ok(jobs)
+    }
+
+    fn work_off(&self, jobs: &[Job<'_>]) -> Result<Vec<Record>> {
+        let terminal = Mutex::new(self.terminal(jobs.iter().map(|job| job.tests.len()).sum()));
+        let records = work::off(jobs, &terminal);
+        terminal.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).close();
+        records
+    }
+
+    fn terminal(&self, total: usize) -> Terminal {
+        Terminal::new(total, Symbols::of(&self.kernels[&Build::Release].elf))
+    }
+
+    /// A selection of nothing: no verdict, and what may have been meant.
+    fn nothing(&self) -> Exit {
+        let paths: Vec<_> = self
+            .machines
+            .iter()
+            .flat_map(|machine| {
+                self.items.iter().map(move |item| format!("{machine}/{}/{}", item.suite, item.name))
+            })
+            .collect();
+        let near = self.selection.near(paths.iter().map(String::as_str));
+        let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+        put(&format!("no test matches: no verdict{hint} (`cargo xtask test --list` lists them)\n"));
+        Exit::NoVerdict
+    }
 }
 
 /// The closing line, and the exit code with its reason if it is not that of failing tests.
 fn close(records: &[Record]) -> Exit {
     let exit = exit_of(records);
-    if records.is_empty() {
-        put("no test matches: no verdict\n");
-    } else if exit == Exit::NoVerdict {
+    if exit == Exit::NoVerdict {
         put("no verdict: see the tests above, or everything was skipped\n");
     }
     put(&format!("{}\n", closing_line(Totals::of(records))));
     exit
 }
 
-/// Works the jobs off, as many at once as there are cores, and returns their records in order.
-fn work_off(jobs: &[Job<'_>], symbols: Symbols) -> Result<Vec<Record>> {
-    let next = AtomicUsize::new(0);
-    let total = jobs.iter().map(|job| job.tests.len()).sum();
-    let terminal = Mutex::new(Terminal::new(total, symbols));
-    let done = Mutex::new(Vec::new());
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if interrupt::requested() {
-                        return;
-                    }
-                    lock(&terminal).running(&job.name);
-                    let records = (job.work)();
-                    if let Ok(records) = &records {
-                        let mut terminal = lock(&terminal);
-                        records.iter().for_each(|record| terminal.ended(record));
-                    }
-                    lock(&done).push((job.name.clone(), records));
-                }
-            });
-        }
-    });
-    anyhow::ensure!(!interrupt::requested(), "interrupted; no QEMU is left");
-    let mut done = done.into_inner().unwrap_or_default();
-    let place = |name: &String| jobs.iter().position(|job| job.name == *name);
-    done.sort_by_key(|(name, _)| place(name));
-    let mut all = Vec::new();
-    for (_, records) in done {
-        all.extend(records?);
-    }
-    Ok(all)
-}
-
-/// A poisoned lock guards counters only: go on.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::record::Status;
 
-    fn record(name: &str, status: Status) -> Record {
-        Record {
-            machine: "m".into(),
-            suite: "s".into(),
-            name: name.into(),
-            status,
-            wall: Duration::ZERO,
-            output: Vec::new(),
-            log: None,
-            green: None,
-        }
-    }
-
-    fn job<'a>(name: &str, work: impl Fn() -> Result<Vec<Record>> + Send + Sync + 'a) -> Job<'a> {
-        Job { name: name.into(), tests: vec![name.into()], work: Box::new(work) }
-    }
-
-    #[test]
-    fn records_come_in_the_order_of_the_jobs() {
-        let names: Vec<_> = (0..20).map(|n| n.to_string()).collect();
-        let jobs: Vec<_> =
-            names.iter().map(|name| job(name, || Ok(vec![record(name, Status::Passed)]))).collect();
-        let records = work_off(&jobs, Symbols::of(Path::new("/nowhere"))).unwrap();
-        assert!(records.iter().map(|record| &record.name).eq(&names));
-    }
-
-    #[test]
-    fn a_job_that_cannot_be_done_ends_the_run_as_an_error() {
-        let jobs = [
-            job("a", || Ok(vec![record("a", Status::Passed)])),
-            job("b", || anyhow::bail!("no QEMU")),
-        ];
-        let error = work_off(&jobs, Symbols::of(Path::new("/nowhere"))).unwrap_err();
-        assert_eq!(error.to_string(), "no QEMU");
-    }
-
     #[test]
     fn a_run_ends_with_the_code_of_its_records() {
+        let record = |status| Record::new("m", "s", "n", status);
         assert_eq!(close(&[]), Exit::NoVerdict);
-        assert_eq!(close(&[record("a", Status::Skipped("no".into()))]), Exit::NoVerdict);
-        assert_eq!(close(&[record("a", Status::Passed)]), Exit::Passed);
-        assert_eq!(close(&[record("a", Status::Hung("why".into()))]), Exit::Hung);
+        assert_eq!(close(&[record(Status::Skipped("no".into()))]), Exit::NoVerdict);
+        assert_eq!(close(&[record(Status::Passed)]), Exit::Passed);
+        assert_eq!(close(&[record(Status::Hung("why".into()))]), Exit::Hung);
     }
 }

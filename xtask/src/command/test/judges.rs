@@ -6,10 +6,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::Job;
 use crate::cli::Setup;
 use crate::install;
 use crate::record::{Record, Status};
@@ -32,26 +34,29 @@ enum Found {
     Missing(&'static str, String),
 }
 
-/// Has every judge look at every log that `records` name, once each.
-///
-/// # Errors
-/// A judge that is there cannot be started.
-pub fn judge(setup: &Setup, records: &[Record]) -> Result<Vec<Record>> {
+/// A job for each judge and each log that `records` name.
+pub fn jobs<'a>(setup: &Setup, records: &[Record]) -> Vec<Job<'a>> {
     let logs = logs(records);
-    let mut verdicts = Vec::new();
+    let mut jobs = Vec::new();
     for found in [prove(setup), kunit()] {
         match found {
             Found::Here(judge) => {
-                for (log, green) in &logs {
-                    verdicts.push(judge.record(log, *green)?);
-                }
+                let judge = Arc::new(judge);
+                jobs.extend(logs.iter().map(|&(log, green)| {
+                    let (judge, log) = (Arc::clone(&judge), log.to_string());
+                    let path = format!("judge/{}/{}", judge.name, stem(&log));
+                    Job::single(path, move || judge.record(&log, green))
+                }));
             }
             Found::Missing(name, why) => {
-                verdicts.push(record(name, "all logs", Status::Skipped(why), None));
+                let path = format!("judge/{name}/all logs");
+                let skipped = Status::Skipped(why);
+                let record = Record::new("judge", name, "all logs", skipped);
+                jobs.push(Job::single(path, move || Ok(record.clone())));
             }
         }
     }
-    Ok(verdicts)
+    jobs
 }
 
 /// Every log of whole boots, with our own verdict on it.
@@ -79,8 +84,8 @@ impl Judge {
             .output()
             .with_context(|| format!("{} cannot be started", self.program))?;
         let status = compare(green, output.status.success());
-        let name = Path::new(log).file_stem().unwrap_or_default().to_string_lossy();
-        let mut record = record(self.name, &name, status, Some(log));
+        let mut record = Record::new("judge", self.name, &stem(log), status);
+        record.log = Some(log.into());
         record.wall = started.elapsed();
         record.output = String::from_utf8_lossy(&output.stdout).lines().map(String::from).collect();
         Ok(record)
@@ -147,17 +152,9 @@ fn unpack_kunit() -> Result<PathBuf> {
     Ok(script)
 }
 
-fn record(judge: &str, log: &str, status: Status, path: Option<&str>) -> Record {
-    Record {
-        machine: "judge".into(),
-        suite: judge.into(),
-        name: log.into(),
-        status,
-        wall: std::time::Duration::ZERO,
-        output: Vec::new(),
-        log: path.map(String::from),
-        green: None,
-    }
+/// The name of a log: its file's, without the ending.
+fn stem(log: &str) -> String {
+    Path::new(log).file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -175,9 +172,8 @@ mod tests {
     #[test]
     fn each_log_is_judged_once_and_only_those_of_whole_boots() {
         let with = |log: Option<&str>, green| {
-            let mut one = record("x", "y", Status::Passed, log);
-            one.green = green;
-            one
+            let log = log.map(String::from);
+            Record { log, green, ..Record::new("m", "s", "n", Status::Passed) }
         };
         let records = [
             with(Some("a"), Some(true)),
