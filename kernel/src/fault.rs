@@ -10,10 +10,12 @@ use arena::addr::VirtAddr;
 use arena::arena::Recovery;
 use arena::esr::Syndrome;
 use arena::pte::Pte;
+use arena::step::StepPoint;
 
 use crate::arch::access;
 use crate::arch::percpu::{CpuId, CpuLocal, MAX_CPUS};
 use crate::arch::trap::TrapFrame;
+use crate::lab::engine::{self, hook};
 use crate::mem::{held, kmap};
 use crate::prog::program::Program;
 use crate::prog::{running, violation};
@@ -195,6 +197,7 @@ fn recover(
     far: VirtAddr,
 ) -> Option<Settled> {
     let arena = program.arena()?;
+    engine::step(StepPoint::AbortEntry, far.get());
     let (before, after) = match arena.recover(far) {
         Recovery::NotOurs => return None,
         Recovery::Again => return Some(Settled::RetryUnchanged),
@@ -203,9 +206,11 @@ fn recover(
         Recovery::Lost { before, winner } => (before, winner),
     };
     remember(frame, before, after);
+    hook::violation();
     let user = arena.window().to_user(far);
     violation::record(program, frame, syndrome.is_write(), user, before, after);
     COUNTS.recovered.fetch_add(1, Ordering::Relaxed);
+    engine::step(StepPoint::AbortExit, far.get());
     Some(Settled::Retry)
 }
 

@@ -49,9 +49,15 @@ pub trait Hw {
     /// CPU of the inner shareable domain. Complete only after a following DSB ISH.
     fn tlbi_vmalle1is(&self);
 
+    /// A plain store to a descriptor word: what no sound protocol does, for variants that do.
+    #[cfg(feature = "lab")]
+    fn store(&self, word: &AtomicU64, new: u64) {
+        word.store(new, Ordering::Relaxed);
+    }
+
     /// Where the lab stops a CPU between two steps of a protocol; see [`crate::step`].
     #[cfg(feature = "lab")]
-    fn step(&self, _point: crate::step::StepPoint) {}
+    fn step(&self, _point: crate::step::StepPoint, _object: u64) {}
 }
 
 /// Access to translation tables in memory.

@@ -51,12 +51,43 @@ impl PteSlot {
         self.0.store(0, Ordering::Relaxed);
     }
 
+    /// What the lab knows the slot by.
+    #[cfg(feature = "lab")]
+    fn object(&self) -> u64 {
+        core::ptr::from_ref(self).addr() as u64
+    }
+
+    /// Puts `new` into the slot whatever it holds, by a plain store: the broken way, which variants
+    /// of the lab take.
+    #[cfg(feature = "lab")]
+    pub fn overwrite<H: Hw>(&self, hw: &H, new: Pte) {
+        step!(hw, PteStore, self.object());
+        hw.store(&self.0, new.bits());
+    }
+
+    /// A compare-and-swap of the slot by the order that the caller gives, for variants of the lab.
+    ///
+    /// # Errors
+    /// What was found instead of `current`.
+    #[cfg(feature = "lab")]
+    pub fn swap_if<H: Hw>(
+        &self,
+        hw: &H,
+        current: Pte,
+        new: Pte,
+        order: Ordering,
+    ) -> Result<Pte, Pte> {
+        step!(hw, PteCas, self.object());
+        let outcome = hw.compare_exchange(&self.0, current.bits(), new.bits(), order);
+        outcome.map(Pte::from_bits).map_err(Pte::from_bits)
+    }
+
     /// A copy of the descriptor.
     ///
     /// Relaxed: after a fault the load is never older than what the walk saw (litmus `H4`), and
     /// whoever acts on the value does so by compare-and-swap.
     pub fn load<H: Hw>(&self, hw: &H) -> Pte {
-        step!(hw, PteLoad);
+        step!(hw, PteLoad, self.object());
         let _ = hw;
         Pte::from_bits(self.0.load(Ordering::Relaxed))
     }
@@ -82,7 +113,7 @@ impl PteSlot {
     pub fn try_set_unpublished<H: Hw>(&self, hw: &H, page: VirtAddr, new: Pte) -> Result<(), Pte> {
         let mut expected = Pte::EMPTY;
         loop {
-            step!(hw, PteCas);
+            step!(hw, PteCas, self.object());
             // Release: the frame's zeroes are visible before its mapping (`Z4`; `Z5` without).
             match hw.compare_exchange(&self.0, expected.bits(), new.bits(), Ordering::Release) {
                 Ok(_) => return Ok(()),
@@ -102,7 +133,7 @@ impl PteSlot {
     /// flush of the page, then [`retire`](Self::retire); the old frame may be freed only between
     /// the two or later.
     pub fn bury<H: Hw>(&self, hw: &H, stamp: Stamp) -> Buried {
-        step!(hw, PteSwap);
+        step!(hw, PteSwap, self.object());
         // An exchange, not load and store: an entry installed in between would be lost (`I11`,
         // `C2`), and so would a dirty bit set by hardware (`D1`). AcqRel: the earlier owner's
         // accesses to the frame come before its next owner's.
@@ -113,7 +144,7 @@ impl PteSlot {
     /// Empties the slot if it still holds the tombstone `stamp`. Only after that burial's flush is
     /// complete: an empty slot promises that no TLB holds a translation.
     pub fn retire<H: Hw>(&self, hw: &H, stamp: Stamp) {
-        step!(hw, PteCas);
+        step!(hw, PteCas, self.object());
         // A helper may have made the slot valid already, and a later clear may have buried that
         // in turn; the stamp tells its tombstone from ours. Relaxed: zero publishes nothing.
         let _ = hw.compare_exchange(
@@ -156,7 +187,7 @@ impl PteSlot {
         let mut stamp = first.stamp;
         loop {
             flush(hw, page);
-            step!(hw, PteCas);
+            step!(hw, PteCas, self.object());
             // Release as in `try_set_unpublished` (`Z4`).
             let made = hw.compare_exchange(
                 &self.0,
@@ -177,13 +208,14 @@ impl PteSlot {
 /// ISB so that no later access was translated before them (`L2`; `L1`, `L3`, `L4` without one or
 /// both; `H6` in the abort handler, `H5` without).
 pub fn publish<H: Hw>(hw: &H) {
+    step!(hw, Publish, 0);
     hw.dsb_ishst();
     hw.isb();
 }
 
 /// TLB maintenance after this CPU's own clear of `page`: on return no CPU holds the translation.
 pub fn flush<H: Hw>(hw: &H, page: VirtAddr) {
-    step!(hw, Tlbi);
+    step!(hw, Tlbi, page.get());
     // The clear is complete before the TLBI (`R3e`; `R3b` and `R3c`: an atomic or a DMB is not
     // enough).
     hw.dsb_ishst();
@@ -202,7 +234,7 @@ pub fn finish_flush<H: Hw>(hw: &H) {
 /// TLB maintenance by a helper that only *read* the tombstone: a full DSB first, because the read,
 /// not a store of its own, must come before the TLBI (`T5`; `T5d` is what a weaker one risks).
 fn flush_after_load<H: Hw>(hw: &H, page: VirtAddr) {
-    step!(hw, Tlbi);
+    step!(hw, Tlbi, page.get());
     hw.dsb_ish();
     hw.tlbi_vaale1is(page);
     finish_flush(hw);

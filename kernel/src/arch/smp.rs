@@ -48,6 +48,15 @@ impl CpuSet {
         Self(ONLINE.load(Ordering::Acquire))
     }
 
+    /// Nobody.
+    pub const NONE: Self = Self(0);
+
+    /// This set with `cpu`.
+    #[must_use]
+    pub const fn with(self, cpu: CpuId) -> Self {
+        Self(self.0 | 1 << cpu.index())
+    }
+
     /// This set without `cpu`.
     #[must_use]
     pub const fn without(self, cpu: CpuId) -> Self {

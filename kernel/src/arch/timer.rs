@@ -78,6 +78,12 @@ pub fn start_tick() {
     barrier::isb();
 }
 
+/// Stops this CPU's tick, until [`start_tick`].
+pub fn stop_tick() {
+    CNTV_CTL_EL0.set(0);
+    barrier::isb();
+}
+
 /// Whether this CPU's tick is due, taken or not: a masked interrupt waits in this state.
 pub fn is_pending() -> bool {
     CNTV_CTL_EL0.get() & STATUS != 0

@@ -1,6 +1,10 @@
 //! The lab: scenarios that play the races of the catalogue, and the variants that must lose them.
 
 pub mod accounting;
+pub mod engine;
+pub mod explore;
+pub mod options;
+pub mod race;
 pub mod scenario;
 pub mod variant;
 

@@ -11,7 +11,7 @@ use arena::addr::{Frame, VirtAddr};
 use arena::arena::{Arena, CreateError, Recovery};
 use arena::hw::{Irqs, Lock, Platform};
 use arena::protocol::{Protocol, TombstoneProtocol, install_scratch};
-use arena::pte::Pte;
+use arena::pte::{Pte, State};
 use arena::slot::PteSlot;
 
 use crate::arch::layout;
@@ -34,6 +34,7 @@ pub struct VariantEntry {
 pub const VARIANTS: &[VariantEntry] = &[
     entry::<TombstoneProtocol>(),
     entry::<TrylockRetry>(),
+    entry::<PlainStore>(),
     entry::<Busy>(),
     entry::<FreesScratch>(),
     entry::<IrqsOn>(),
@@ -56,6 +57,27 @@ impl Protocol for TrylockRetry {
     ) -> Recovery {
         let Some(_guard) = arena.lock().try_lock(Irqs::Masked) else { return Recovery::Again };
         install_scratch(arena, slot, page, before)
+    }
+}
+
+/// The page is installed by a plain store behind a look. Answers to `set_pte_at()` on a live slot.
+pub struct PlainStore;
+
+impl Protocol for PlainStore {
+    const NAME: &'static str = "plain-store";
+
+    fn install<M: Platform>(
+        arena: &Arena<Self, M>,
+        slot: &PteSlot,
+        _: VirtAddr,
+        new: Pte,
+    ) -> Result<(), Pte> {
+        let found = slot.load(arena.machine());
+        if found.state() == State::Valid {
+            return Err(found);
+        }
+        slot.overwrite(arena.machine(), new);
+        Ok(())
     }
 }
 

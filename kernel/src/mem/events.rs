@@ -22,6 +22,8 @@ pub enum Kind {
     CasLost = 2,
     /// An exchange: old and new descriptor.
     Swap = 3,
+    /// A plain store, which only broken variants make: old and new descriptor.
+    Store = 6,
     /// TLBI VAALE1IS of a page.
     Tlbi = 4,
     /// TLBI VMALLE1IS.
@@ -98,6 +100,7 @@ impl fmt::Display for Event {
                 write!(f, "cas {address:#x}: lost to {old:#x}, wanted {new:#x}")
             }
             k if k == Kind::Swap as u64 => write!(f, "swap {address:#x}: {old:#x} -> {new:#x}"),
+            k if k == Kind::Store as u64 => write!(f, "store {address:#x}: {old:#x} -> {new:#x}"),
             k if k == Kind::Tlbi as u64 => write!(f, "tlbi {address:#x}"),
             k if k == Kind::TlbiAll as u64 => f.write_str("tlbi all"),
             _ => f.write_str("being written"),

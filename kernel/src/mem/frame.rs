@@ -68,7 +68,10 @@ pub fn add(first: Frame, end: Frame) {
 /// Any context but the abort handler. Fires `mm_page_alloc` before it returns, under whatever
 /// locks the caller holds and with the caller's IRQ mask. Answers to Linux `alloc_page()`.
 pub fn alloc() -> Option<Frame> {
-    let frame = take()?;
+    let frame = match crate::lab::engine::hook::frame() {
+        Some(of_the_lab) => of_the_lab?,
+        None => take()?,
+    };
     tracepoint::MM_PAGE_ALLOC.fire(frame.start().get());
     Some(frame)
 }

@@ -14,6 +14,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use crate::arch::barrier;
 use crate::arch::irq::IrqGuard;
 use crate::arch::percpu::CpuId;
+use crate::lab::engine;
 use crate::mem::held;
 
 /// [`IrqSpinLock::owner`] when nobody holds the lock.
@@ -48,6 +49,11 @@ impl<T> IrqSpinLock<T> {
             Ok(guard) => guard,
             Err(LockError::Aa) => crate::deadlock::self_deadlock(self.name.0),
         }
+    }
+
+    /// What the lab knows the lock by.
+    fn address(&self) -> u64 {
+        core::ptr::from_ref(&self.owner).addr() as u64
     }
 
     /// Whether the calling CPU holds the lock.
@@ -87,7 +93,11 @@ impl<T> Lock<T> for IrqSpinLock<T> {
             if self.is_held_here() {
                 return Err(LockError::Aa);
             }
-            barrier::wait_hint();
+            if engine::is_acting() {
+                engine::block(self.address());
+            } else {
+                barrier::wait_hint();
+            }
         }
     }
 
@@ -106,6 +116,8 @@ impl<T> Drop for IrqSpinGuard<'_, T> {
         held::pop(self.name);
         // Before the lock itself is free: a later holder's number must not be overwritten.
         self.owner.store(NOBODY, Ordering::Relaxed);
+        // Nobody else runs before this CPU's next step, which is behind the release.
+        engine::unblock(core::ptr::from_ref(self.owner).addr() as u64);
     }
 }
 

@@ -3,9 +3,14 @@
 use arena::addr::{Frame, VirtAddr};
 use arena::hw::{Frames, Hw, Platform, Tables};
 use arena::slot::PteSlot;
+#[cfg(feature = "lab")]
+use arena::step::StepPoint;
 use arena::sync::{AtomicU64, Ordering};
 
 use crate::arch::{atomic, barrier, tlb, zero};
+#[cfg(feature = "lab")]
+use crate::lab::engine;
+use crate::lab::engine::hook;
 use crate::mem::events::{self, Kind};
 use crate::mem::frame;
 use crate::mem::kmap::to_virt;
@@ -31,6 +36,7 @@ impl Hw for Machine {
             Err(found) => (Kind::CasLost, found),
         };
         events::note(kind, address_of(word), old, new);
+        lab_wrote(word, old, new, outcome.is_ok());
         outcome
     }
 
@@ -38,17 +44,30 @@ impl Hw for Machine {
     fn swap(&self, word: &AtomicU64, new: u64, order: Ordering) -> u64 {
         let old = atomic::swap(word, new, order);
         events::note(Kind::Swap, address_of(word), old, new);
+        lab_wrote(word, old, new, true);
         old
+    }
+
+    #[cfg(feature = "lab")]
+    fn store(&self, word: &AtomicU64, new: u64) {
+        let old = word.load(Ordering::Relaxed);
+        word.store(new, Ordering::Relaxed);
+        events::note(Kind::Store, address_of(word), old, new);
+        lab_wrote(word, old, new, true);
     }
 
     #[inline(always)]
     fn dsb_ishst(&self) {
         barrier::dsb_ishst();
+        #[cfg(feature = "lab")]
+        hook::dsb(false);
     }
 
     #[inline(always)]
     fn dsb_ish(&self) {
         barrier::dsb_ish();
+        #[cfg(feature = "lab")]
+        hook::dsb(true);
     }
 
     #[inline(always)]
@@ -60,12 +79,21 @@ impl Hw for Machine {
     fn tlbi_vaale1is(&self, page: VirtAddr) {
         tlb::vaale1is(page);
         events::note(Kind::Tlbi, page.get(), 0, 0);
+        #[cfg(feature = "lab")]
+        hook::tlbi(Some(page));
     }
 
     #[inline(always)]
     fn tlbi_vmalle1is(&self) {
         tlb::vmalle1is();
         events::note(Kind::TlbiAll, 0, 0, 0);
+        #[cfg(feature = "lab")]
+        hook::tlbi(None);
+    }
+
+    #[cfg(feature = "lab")]
+    fn step(&self, point: StepPoint, object: u64) {
+        engine::step(point, object);
     }
 }
 
@@ -87,6 +115,10 @@ impl Frames for Machine {
     }
 
     fn free(&self, frame: Frame) {
+        #[cfg(feature = "lab")]
+        if hook::freed(frame) {
+            return;
+        }
         frame::free(frame);
     }
 
@@ -98,6 +130,14 @@ impl Frames for Machine {
 
 impl Platform for Machine {
     type Lock<T: Send> = IrqSpinLock<T>;
+}
+
+/// Tells the lab of a change to a descriptor.
+#[inline(always)]
+fn lab_wrote(word: &AtomicU64, old: u64, new: u64, done: bool) {
+    if cfg!(feature = "lab") {
+        hook::wrote(address_of(word), old, new, done);
+    }
 }
 
 #[inline(always)]

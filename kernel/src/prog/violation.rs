@@ -2,11 +2,13 @@
 
 use arena::addr::VirtAddr;
 use arena::pte::Pte;
+use arena::step::StepPoint;
 use arena::stream::{self, Violation};
 
 use crate::arch::percpu::CpuId;
 use crate::arch::stack::Backtrace;
 use crate::arch::trap::TrapFrame;
+use crate::lab::engine::{self, hook};
 use crate::prog::program::Program;
 
 /// Puts the violation on the program's stderr stream and marks the program faulted.
@@ -35,6 +37,8 @@ pub fn record(
         slot_after: after.bits(),
         backtrace: calls,
     };
+    engine::step(StepPoint::Report, program.id());
+    hook::report();
     // Dropped and counted when the stream is full.
     program.stderr.put_violation(&violation);
     program.life().mark_faulted();

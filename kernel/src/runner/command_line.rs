@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::item::Item;
-use crate::lab::variant;
+use crate::lab::{self, variant};
 
 /// What the command line asks for.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub struct CommandLine {
     pub story: bool,
     /// Whether the run ends by semihosting.
     pub semihosting: bool,
+    /// How races are explored.
+    pub lab: lab::options::Options,
     /// Faults to inject, for the harness's own tests.
     pub inject: &'static str,
 }
@@ -34,8 +36,14 @@ pub enum Error {
 }
 
 impl CommandLine {
-    const DEFAULT: Self =
-        Self { run: "aa-fault", variant: "default", story: false, semihosting: false, inject: "" };
+    const DEFAULT: Self = Self {
+        run: "aa-fault",
+        variant: "default",
+        story: false,
+        semihosting: false,
+        lab: lab::options::Options::DEFAULT,
+        inject: "",
+    };
 
     /// Parses and checks every word.
     ///
@@ -70,7 +78,11 @@ impl CommandLine {
                 "psci" => self.semihosting = false,
                 _ => return Err(bad()),
             },
-            _ => return Err(Error::Unknown(word)),
+            _ => match self.lab.take(key, value) {
+                Some(true) => {}
+                Some(false) => return Err(bad()),
+                None => return Err(Error::Unknown(word)),
+            },
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use alloc::string::String;
 use core::fmt;
 
 use super::report;
+use crate::lab;
 
 /// A record in the image's list of items. The host reads the list from the ELF without booting, so
 /// the layout is fixed: see `ktap::item`.
@@ -59,6 +60,8 @@ pub struct Ctx {
     pub(super) variant: &'static str,
     /// Whether to tell the story.
     pub(super) story: bool,
+    /// How races are explored.
+    pub(super) lab: lab::options::Options,
 }
 
 /// Everything that an `item!` says, as written.
@@ -175,6 +178,11 @@ impl Ctx {
     /// The name of the run's protocol variant.
     pub fn variant(&self) -> &'static str {
         self.variant
+    }
+
+    /// How races are explored.
+    pub fn lab(&self) -> &lab::options::Options {
+        &self.lab
     }
 
     /// The same without a story, for the parts of an item that repeat.

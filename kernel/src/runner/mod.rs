@@ -46,7 +46,7 @@ pub fn open(line: &CommandLine) {
 /// Runs everything the command line names, on the boot CPU, and ends the machine.
 pub fn run(line: &CommandLine) -> ! {
     variant::select(line.variant);
-    let ctx = Ctx { variant: line.variant, story: line.story };
+    let ctx = Ctx { variant: line.variant, story: line.story, lab: line.lab };
     let mut all_passed = true;
     let mut started = 0;
     for (index, suite) in suites(line).enumerate() {

@@ -53,7 +53,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         }
         inner.mapped += pages;
         inner.peak = inner.peak.max(inner.mapped);
-        step!(&self.machine, LockRelease);
+        step!(&self.machine, LockRelease, self.object());
         drop(inner);
         Ok(self.window.page(range.start))
     }
@@ -81,7 +81,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     }
 
     fn locked(&self) -> Result<<M::Lock<Inner> as Lock<Inner>>::Guard<'_>, AllocError> {
-        step!(&self.machine, LockAcquire);
+        step!(&self.machine, LockAcquire, self.object());
         self.inner.lock(P::IRQS).map_err(|error| {
             self.counters.lock_failures.fetch_add(1, Ordering::Relaxed);
             AllocError::Lock(error)
@@ -95,7 +95,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         pages: u32,
     ) -> Result<PageRange, AllocError> {
         inner.ranges.reserve_nodes(self.nodes_needed(inner, pages))?;
-        step!(&self.machine, RangeCommit);
+        step!(&self.machine, RangeCommit, self.object());
         match wanted {
             None => {
                 let start = inner.ranges.take(pages).ok_or(AllocError::NoRange)?;
@@ -128,9 +128,9 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     fn map_one(&self, index: u32) -> Result<(), AllocError> {
         let page = self.window.page(index);
         let slot = self.slot(page).ok_or(AllocError::Address(page))?;
-        step!(&self.machine, FrameAlloc);
+        step!(&self.machine, FrameAlloc, 0);
         let frame = self.machine.alloc().ok_or(AllocError::NoMemory)?;
-        step!(&self.machine, FrameZero);
+        step!(&self.machine, FrameZero, frame.start().get());
         self.machine.zero(frame);
         let new = Pte::page(frame, Attributes::KERNEL_DATA);
         P::install(self, slot, page, new).map_err(|found| {

@@ -47,7 +47,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         let mut rest = range;
         while rest.pages > 0 {
             let batch = first_batch(rest);
-            step!(&self.machine, LockAcquire);
+            step!(&self.machine, LockAcquire, self.object());
             let mut inner = self.inner.lock(P::IRQS).map_err(|error| {
                 self.counters.lock_failures.fetch_add(1, Ordering::Relaxed);
                 FreeError::Lock(error)
@@ -55,7 +55,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
             // Saturating: a broken variant may free frames that were never counted.
             inner.mapped = inner.mapped.saturating_sub(self.unmap_pages(batch));
             self.give_back(&mut inner, batch);
-            step!(&self.machine, LockRelease);
+            step!(&self.machine, LockRelease, self.object());
             drop(inner);
             rest = PageRange::new(rest.start + batch.pages, rest.pages - batch.pages);
         }
@@ -76,7 +76,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
 
     /// Returns `range` to the range tree. Its flush is complete.
     pub(super) fn give_back(&self, inner: &mut Inner, range: PageRange) {
-        step!(&self.machine, RangeCommit);
+        step!(&self.machine, RangeCommit, self.object());
         inner.ranges.set(range).expect("nodes for every free were reserved by the allocation");
     }
 
@@ -106,7 +106,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         for (n, old) in old.iter().enumerate().filter(|(_, old)| old.state() != State::Empty) {
             machine.slot(table, index + n).retire(machine, stamp.nth(n as u64));
             if let Some(frame) = old.frame().filter(|&frame| P::owned_by_slot(self, frame)) {
-                step!(machine, FrameFree);
+                step!(machine, FrameFree, 0);
                 machine.free(frame);
                 freed += 1;
             }
@@ -118,7 +118,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     /// burier may not have flushed yet, and the range is about to be given away.
     fn flush_batch(&self, start: u32, old: &[Pte]) {
         let machine = &self.machine;
-        step!(machine, Tlbi);
+        step!(machine, Tlbi, self.window.page(start).get());
         // As in `slot::flush`: the clears complete before the TLBIs (`R3e`).
         machine.dsb_ishst();
         for (n, _) in old.iter().enumerate().filter(|(_, old)| old.state() != State::Empty) {

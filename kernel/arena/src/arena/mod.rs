@@ -217,6 +217,12 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         Stamp::new(self.stamps.fetch_add(n, Ordering::Relaxed)).expect("fewer than 2^63 clears")
     }
 
+    /// What the lab knows the arena's books by.
+    #[cfg(feature = "lab")]
+    fn object(&self) -> u64 {
+        self.window.base().get()
+    }
+
     fn slot(&self, va: VirtAddr) -> Option<&PteSlot> {
         if self.window.recovers(va) { leaf_slot(&self.machine, self.root, va) } else { None }
     }

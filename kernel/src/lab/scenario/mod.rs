@@ -2,6 +2,7 @@
 
 mod aa_fault;
 mod aa_same_slot;
+mod check_then_store;
 mod free_scratch;
 mod irq_enabled_lock;
 mod leaf_kfunc;

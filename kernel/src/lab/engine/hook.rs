@@ -1,0 +1,126 @@
+//! What the machine tells the lab, as it happens: writes to descriptors, TLBIs, DSBs, frames,
+//! violations and reports. The oracles watch these operations, never what a scenario means to do.
+
+use arena::addr::{Frame, PAGE_SIZE, VirtAddr};
+use arena::pte::Pte;
+use explore::ghost::Broken;
+
+use super::{Core, Entry, is_on, lose, with};
+use crate::arch::percpu::CpuId;
+
+/// A compare-and-swap, exchange or store on the descriptor at `slot`; `done` unless a
+/// compare-and-swap was lost.
+#[inline]
+pub fn wrote(slot: u64, old: u64, new: u64, done: bool) {
+    if !is_on() {
+        return;
+    }
+    tell(|core, cpu| {
+        let (old, new) = (Pte::from_bits(old), Pte::from_bits(new));
+        let Some(page) = core.ghost.page_of(slot) else { return Ok(()) };
+        let outcome = if done { core.ghost.write(cpu, slot, old, new) } else { Ok(()) };
+        let (view, page) = (core.ghost.view(page), page.get());
+        core.timeline.push(Entry::Pte { cpu, page, old, new, done, view });
+        outcome
+    });
+}
+
+/// A TLBI for `page`, or for all.
+#[inline]
+pub fn tlbi(page: Option<VirtAddr>) {
+    if is_on() {
+        tell(|core, cpu| {
+            core.ghost.tlbi(cpu, page);
+            let page = page.map_or(0, VirtAddr::get);
+            core.timeline.push(Entry::Tlbi { cpu, page });
+            Ok(())
+        });
+    }
+}
+
+/// A DSB ISH if `full`, or a DSB ISHST.
+#[inline]
+pub fn dsb(full: bool) {
+    if is_on() {
+        tell(|core, cpu| {
+            core.ghost.dsb(cpu, full);
+            core.timeline.push(Entry::Dsb { cpu, full });
+            Ok(())
+        });
+    }
+}
+
+/// A frame from the lab's pool while an exploration is on: `None` outside one, `Some(None)` when the
+/// pool is empty.
+#[inline]
+pub fn frame() -> Option<Option<Frame>> {
+    if !is_on() {
+        return None;
+    }
+    with(|core| {
+        let frame = core.pool.pop();
+        if let Some(frame) = frame {
+            core.ghost.gave(frame);
+            let (cpu, frame) = (me(), frame.start().get());
+            core.timeline.push(Entry::Frame { cpu, frame, out: true });
+        }
+        frame
+    })
+}
+
+/// A frame goes back. Whether it was the pool's.
+#[inline]
+pub fn freed(frame: Frame) -> bool {
+    if !is_on() {
+        return false;
+    }
+    let mut ours = false;
+    tell(|core, cpu| {
+        let address = frame.start().get();
+        core.timeline.push(Entry::Frame { cpu, frame: address, out: false });
+        ours = core.ghost.owns(frame);
+        core.ghost.took(cpu, frame)?;
+        if ours {
+            core.pool.push(frame);
+        }
+        Ok(())
+    });
+    ours
+}
+
+/// The abort handler answered a wild access.
+pub fn violation() {
+    if is_on() {
+        with(|core| core.unreported += 1);
+    }
+}
+
+/// A violation was put on a stream.
+pub fn report() {
+    if is_on() {
+        with(|core| core.unreported -= 1);
+    }
+}
+
+/// This CPU's access through `at` reached the word at physical address `reached`, without an abort.
+pub fn accessed(at: VirtAddr, reached: u64) {
+    if is_on() {
+        tell(|core, cpu| {
+            let frame = Frame::from_number(reached / PAGE_SIZE);
+            core.ghost.reached(cpu, at, frame)
+        });
+    }
+}
+
+/// Just before this CPU comes to a step, or is through.
+pub fn before_a_step() {}
+
+fn tell(what: impl FnOnce(&mut Core, u8) -> Result<(), Broken>) {
+    if let Some(Err(broken)) = with(|core| what(core, me())) {
+        lose(&broken, "");
+    }
+}
+
+fn me() -> u8 {
+    CpuId::current().index() as u8
+}

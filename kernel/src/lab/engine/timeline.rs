@@ -1,0 +1,147 @@
+//! What happened in the schedule that runs, in order: the losing one is told step by step.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use arena::pte::Pte;
+use arena::step::StepPoint;
+use explore::ghost::{View, describe};
+
+/// Entries that are kept of one schedule.
+const KEPT: usize = 8192;
+
+/// One thing that happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry {
+    /// A CPU made the step that it was about to make.
+    Step {
+        /// The CPU.
+        cpu: u8,
+        /// The step.
+        point: StepPoint,
+        /// What it touches.
+        object: u64,
+    },
+    /// An interrupt was raised on a CPU.
+    Tick {
+        /// The CPU.
+        cpu: u8,
+    },
+    /// A descriptor was changed, or found changed.
+    Pte {
+        /// The CPU.
+        cpu: u8,
+        /// Page that the descriptor decides about, or its own address.
+        page: u64,
+        /// Before.
+        old: Pte,
+        /// Behind.
+        new: Pte,
+        /// Whether the change took place: a compare-and-swap may be lost.
+        done: bool,
+        /// What TLBs may hold of the page then.
+        view: Option<View>,
+    },
+    /// A TLBI.
+    Tlbi {
+        /// The CPU.
+        cpu: u8,
+        /// The page; 0 for all.
+        page: u64,
+    },
+    /// A DSB.
+    Dsb {
+        /// The CPU.
+        cpu: u8,
+        /// DSB ISH rather than ISHST.
+        full: bool,
+    },
+    /// A frame was given out or taken back.
+    Frame {
+        /// The CPU.
+        cpu: u8,
+        /// Its physical address.
+        frame: u64,
+        /// Given out rather than taken back.
+        out: bool,
+    },
+    /// A CPU waits for the lock at this address.
+    Wait {
+        /// The CPU.
+        cpu: u8,
+        /// The lock.
+        lock: u64,
+    },
+    /// A store or maintenance that was delayed took effect.
+    Drain {
+        /// The CPU.
+        cpu: u8,
+        /// What it was about.
+        object: u64,
+    },
+}
+
+/// See the module.
+pub struct Timeline {
+    entries: Vec<Entry>,
+    lost: u64,
+}
+
+impl Timeline {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { entries: Vec::with_capacity(KEPT), lost: 0 }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.lost = 0;
+    }
+
+    /// Adds an entry; one that finds no room is counted.
+    pub fn push(&mut self, entry: Entry) {
+        if self.entries.len() < KEPT {
+            self.entries.push(entry);
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    /// The entries, and how many found no room.
+    pub fn entries(&self) -> (&[Entry], u64) {
+        (&self.entries, self.lost)
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Step { cpu, point, object } => {
+                write!(f, "step cpu={cpu} what={} object={object:#x}", point.name())
+            }
+            Self::Tick { cpu } => write!(f, "tick cpu={cpu}"),
+            Self::Pte { cpu, page, old, new, done, view } => {
+                let what = if done { "pte" } else { "lost" };
+                let (was, is) = (describe(old), describe(new));
+                write!(
+                    f,
+                    "{what} cpu={cpu} page={page:#x} old={:#x} new={:#x}",
+                    old.bits(),
+                    new.bits()
+                )?;
+                write!(f, " was={was} is={is}")?;
+                view.iter().try_for_each(|view| write!(f, " tlb={view}"))
+            }
+            Self::Tlbi { cpu, page } => write!(f, "tlbi cpu={cpu} page={page:#x}"),
+            Self::Dsb { cpu, full } => {
+                write!(f, "dsb cpu={cpu} kind={}", if full { "ish" } else { "ishst" })
+            }
+            Self::Frame { cpu, frame, out } => {
+                write!(f, "frame cpu={cpu} frame={frame:#x} {}", if out { "out" } else { "back" })
+            }
+            Self::Wait { cpu, lock } => write!(f, "wait cpu={cpu} lock={lock:#x}"),
+            Self::Drain { cpu, object } => write!(f, "drain cpu={cpu} object={object:#x}"),
+        }
+    }
+}

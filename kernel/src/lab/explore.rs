@@ -1,0 +1,268 @@
+//! Runs a race under one schedule after the other, and tells what came of it.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+
+use explore::dfs::Dfs;
+use explore::ghost::{Broken, Ghost, Rule};
+use explore::random::{Manner, Random};
+use explore::replay::Replay;
+use explore::schedule::Schedule;
+use explore::strategy::Strategy;
+
+use arena::walk::leaf_slot;
+
+use super::engine::{self, Core};
+use super::options::{Mode, Options};
+use super::race::{self, Ground, Race};
+use crate::arch::percpu::CpuId;
+use crate::arch::smp::{self, CpuSet};
+use crate::arch::timer;
+use crate::mem::machine::Machine;
+use crate::mem::{frame, kmap};
+use crate::runner::{self, Ctx, Failure, Outcome};
+
+/// How often progress is told, in nanoseconds.
+const TELL_NS: u64 = 500_000_000;
+/// Random schedules where no number is given.
+const RANDOM: u64 = 10_000;
+/// Steps among which changes of priority fall.
+const PCT_LENGTH: u64 = 64;
+
+/// What an exploration has come to.
+#[derive(Default)]
+struct Tally {
+    schedules: u64,
+    pruned: u64,
+    longest: u32,
+    exhaustive: bool,
+    began: u64,
+    told: u64,
+}
+
+/// Explores `race` on `ground` as the command line says.
+///
+/// # Errors
+/// A claim, or what kept the exploration from going on. A rule that is broken ends the run instead:
+/// the machine holds nothing any more that could be trusted.
+pub fn run(ctx: &Ctx, ground: &Ground, race: &dyn Race) -> Outcome {
+    let options = ctx.lab();
+    if ground.actors > CpuSet::online().len() {
+        return Err(Failure::Skip("needs more CPUs"));
+    }
+    engine::open(core(ground, options)?);
+    smp::on_each(CpuSet::online(), |_| timer::stop_tick());
+    let act = |cpu: usize| race.act(cpu);
+    let mut outcome = Ok(Tally::default());
+    let actors = CpuSet::online().iter().take(ground.actors);
+    let actors = actors.fold(CpuSet::NONE, CpuSet::with);
+    let result = ::core::cell::Cell::new(None);
+    let result = OnBoot(&result);
+    smp::on_each(actors, |cpu| match cpu {
+        CpuId::BOOT => {
+            result.set(schedules(ctx, ground, race));
+            engine::dismiss();
+        }
+        other => engine::attend(other.index(), &act, &race::probe),
+    });
+    if let Some(of_boot) = result.0.take() {
+        outcome = of_boot;
+    }
+    smp::on_each(CpuSet::online(), |_| timer::start_tick());
+    if let Some(core) = engine::close() {
+        give_back(ground, core);
+    }
+    tell(ctx, ground, &outcome?);
+    Ok(())
+}
+
+/// A place that only the boot CPU's part of a job on several CPUs uses.
+struct OnBoot<'a>(&'a ::core::cell::Cell<Option<Result<Tally, Failure>>>);
+
+// SAFETY: `set` is called on the boot CPU alone, which also made the cell.
+unsafe impl Sync for OnBoot<'_> {}
+
+impl OnBoot<'_> {
+    fn set(&self, value: Result<Tally, Failure>) {
+        self.0.set(Some(value));
+    }
+}
+
+/// The boot CPU's part: every schedule, from its choice to its judgement.
+fn schedules(ctx: &Ctx, ground: &Ground, race: &dyn Race) -> Result<Tally, Failure> {
+    let act = |cpu: usize| race.act(cpu);
+    let options = ctx.lab();
+    let mut tally = Tally { began: timer::now_ns(), ..Tally::default() };
+    tally.told = tally.began;
+    while engine::between(|core| core.strategy.next()) {
+        race.reset()?;
+        engine::between(|core| core.begin(race.ticks()));
+        engine::conduct(&act);
+        judge(ground, race);
+        let counts = engine::between(|core| core.strategy.diverged() == 0 && core.strategy.end());
+        tally.schedules += u64::from(counts);
+        if options.trace {
+            engine::between(|core| tell_steps(core));
+        }
+        if engine::between(|core| core.strategy.diverged()) > 0 {
+            return Err(diverged(options));
+        }
+        let now = timer::now_ns();
+        if options.milliseconds > 0 && now - tally.began > options.milliseconds * 1_000_000 {
+            break;
+        }
+        if now - tally.told > TELL_NS {
+            tally.told = now;
+            engine::between(|core| tally.take(core));
+            ctx.note(format_args!("exploring: {}", tally.line()));
+        }
+    }
+    engine::between(|core| tally.take(core));
+    Ok(tally)
+}
+
+/// The oracles that look when all is done; does not come back if a rule is broken.
+fn judge(ground: &Ground, race: &dyn Race) {
+    if let Err(broken) = engine::between(|core| core.ghost.rest()) {
+        engine::lose(&broken, "");
+    }
+    let unreported = engine::between(|core| core.unreported);
+    if unreported != 0 {
+        lose(Rule::Reports, &format!("{unreported} more violations than reports"));
+    }
+    race::probe(0);
+    for cpu in 1..ground.actors {
+        engine::ask_to_probe(cpu);
+    }
+    if let Err(Failure::Claim(text)) = race.check() {
+        lose(Rule::Claim, &text);
+    }
+    if let Ok(stats) = ground.arena.stats() {
+        let mapped = engine::between(|core| core.ghost.mapped());
+        let books = stats.mapped_pages as usize;
+        if books != mapped && !engine::between(|core| core.is_destroyed) {
+            lose(Rule::Books, &format!("the books say {books} pages, the tables hold {mapped}"));
+        }
+    }
+}
+
+fn lose(rule: Rule, why: &str) -> ! {
+    engine::lose(&Broken { rule, page: None, frame: None, cpu: 0 }, why)
+}
+
+fn diverged(options: &Options) -> Failure {
+    Failure::new(match options.mode {
+        Mode::Token => {
+            "the token asks for what cannot happen: it is of another scenario, variant or version"
+                .into()
+        }
+        _ => "the same choices led elsewhere: something beside the schedule decides".into(),
+    })
+}
+
+/// The core of an exploration of `ground`.
+fn core(ground: &Ground, options: &Options) -> Result<Core, Failure> {
+    let mut ghost = Ghost::new(ground.arena.scratch());
+    for &page in &ground.pages {
+        let slot = leaf_slot(&Machine, kmap::root(), page)
+            .ok_or_else(|| Failure::new(format!("no slot decides about {page}")))?;
+        let now = slot.load(&Machine);
+        ghost.watch(page, ::core::ptr::from_ref(slot).addr() as u64, now);
+    }
+    let mut core = Core::new(strategy(options), ghost, ground.actors);
+    for _ in 0..ground.frames {
+        let frame = frame::alloc().ok_or_else(|| Failure::new("no frames for the lab".into()))?;
+        core.own(frame);
+    }
+    Ok(core)
+}
+
+fn strategy(options: &Options) -> Box<dyn Strategy + Send> {
+    let &Options { bound, seed, first, shard, states, .. } = options;
+    let random = |manner| {
+        let count = if options.count == 0 { RANDOM } else { options.count };
+        Box::new(Random::new(manner, seed, first, first + count, shard))
+    };
+    match options.mode {
+        Mode::Dfs => Box::new(Dfs::new(bound, states, shard)),
+        Mode::Random => random(Manner::Uniform),
+        Mode::Pct => random(Manner::Pct { changes: bound, length: PCT_LENGTH }),
+        Mode::Token => {
+            let schedule = Schedule::parse(options.token).unwrap_or_default();
+            Box::new(Replay::new(schedule, options.count.clamp(1, 1_000_000) as u32))
+        }
+    }
+}
+
+/// Everything back to the frame allocator.
+fn give_back(ground: &Ground, core: Core) {
+    for page in &ground.pages {
+        // What the last schedule left mapped, frames of the lab among it.
+        let _ = ground.arena.free(*page, 1);
+    }
+    core.into_frames().for_each(frame::free);
+}
+
+impl Tally {
+    fn take(&mut self, core: &mut Core) {
+        self.pruned = core.strategy.pruned();
+        self.longest = core.longest;
+        self.exhaustive = core.strategy.is_exhaustive();
+    }
+
+    fn line(&self) -> String {
+        let Self { schedules, pruned, longest, exhaustive, began, .. } = *self;
+        let us = (timer::now_ns() - began) / 1000;
+        let exhaustive = u8::from(exhaustive);
+        format!(
+            "schedules={schedules} pruned={pruned} longest={longest} exhaustive={exhaustive} us={us}"
+        )
+    }
+}
+
+/// The line that the host puts into its table.
+fn tell(ctx: &Ctx, ground: &Ground, tally: &Tally) {
+    let (mode, bound) = (mode_name(ctx.lab().mode), ctx.lab().bound);
+    ctx.note(format_args!(
+        "explored: variant={} cpus={} mode={mode} bound={bound} {}",
+        ctx.variant(),
+        ground.actors,
+        tally.line()
+    ));
+}
+
+const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Dfs => "dfs",
+        Mode::Random => "random",
+        Mode::Pct => "pct",
+        Mode::Token => "token",
+    }
+}
+
+/// A schedule that lost, step by step, and the end of the run.
+pub fn tell_loss(core: Option<&mut Core>, broken: &Broken, why: &str) -> ! {
+    if let Some(core) = core {
+        tell_steps(core);
+        for (cpu, status) in core.waiting() {
+            runner::diagnose(format_args!("lab: cpu{cpu} is {status:x?}"));
+        }
+        runner::diagnose(format_args!("lost: rule={} token={}", broken.rule.name(), core.schedule));
+    }
+    runner::diagnose(format_args!("oracle: {broken}"));
+    for line in why.lines() {
+        runner::diagnose(format_args!("oracle: {line}"));
+    }
+    runner::fail_and_end(broken.rule.name())
+}
+
+fn tell_steps(core: &Core) {
+    let (entries, lost) = core.timeline.entries();
+    for entry in entries {
+        runner::diagnose(format_args!("lab: {entry}"));
+    }
+    if lost > 0 {
+        runner::diagnose(format_args!("lab: {lost} more entries found no room"));
+    }
+}
