@@ -25,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How often a wait looks up to see whether the person wants to stop.
 const GLANCE: Duration = Duration::from_millis(50);
 
+/// The serial log has no more to give.
+const ENDED: std::result::Result<Vec<u8>, RecvTimeoutError> = Err(RecvTimeoutError::Disconnected);
+
 /// A QEMU child. Killed when dropped, so that none is left behind.
 pub struct Guest {
     child: Child,
@@ -42,6 +45,9 @@ pub struct Plan<'a> {
     pub silence: Duration,
     /// Time after which it is hung whatever it prints.
     pub total: Duration,
+    /// Called on a hang, while QEMU still runs. What the guest says meanwhile is dropped: its
+    /// verdict stands.
+    pub on_hang: Option<&'a (dyn Fn() + Sync)>,
 }
 
 /// How a run ended.
@@ -143,10 +149,24 @@ pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finis
     lines.finish(|line| {
         each(line);
     });
+    if let (Some(on_hang), true) = (plan.on_hang, end.is_hang()) {
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(on_hang);
+            // A QEMU whose output nobody takes answers no question.
+            while !asked.is_finished() && serial.recv_timeout(GLANCE) != ENDED {}
+        });
+    }
     // Closes the pipe: a flood that waits in it would keep stderr open, which `stop` reads out.
     drop(serial);
     let complaints = guest.stop();
     Ok(Finished { end, wall: started.elapsed(), complaints })
+}
+
+impl End {
+    /// Whether the guest had to be ended because it would not go on.
+    fn is_hang(&self) -> bool {
+        matches!(self, Self::Silent(_) | Self::Overdue(_) | Self::Lingered)
+    }
 }
 
 impl Guest {
@@ -318,6 +338,15 @@ mod tests {
     }
 
     fn shell_within(script: &str, silence_ms: u64, total_ms: u64) -> (Vec<String>, Finished) {
+        let limits = [silence_ms, total_ms].map(Duration::from_millis);
+        shell_looked_at(script, limits, None)
+    }
+
+    fn shell_looked_at(
+        script: &str,
+        [silence, total]: [Duration; 2],
+        on_hang: Option<&(dyn Fn() + Sync)>,
+    ) -> (Vec<String>, Finished) {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let log = format!("faultline-{}-{number}.log", std::process::id());
@@ -326,8 +355,9 @@ mod tests {
             qemu: Path::new("/bin/sh"),
             arguments: vec!["-c".into(), script.into()],
             log: log.clone(),
-            silence: Duration::from_millis(silence_ms),
-            total: Duration::from_millis(total_ms),
+            silence,
+            total,
+            on_hang,
         };
         let mut lines = Vec::new();
         let finished = run(&plan, |line| {
@@ -389,5 +419,47 @@ mod tests {
     #[test]
     fn a_guest_is_killed_on_demand_as_by_an_accident() {
         assert_eq!(shell("echo kill; exec sleep 60", 15_000).1.end, End::Killed(9));
+    }
+
+    #[test]
+    fn a_hang_is_looked_at_once_and_nothing_else_is() {
+        for (script, silence, total, hangs) in [
+            ("echo a; exec sleep 60", 500, 20_000, 1),
+            ("while echo x; do sleep 0.1; done", 9000, 1000, 1),
+            ("echo through; exec sleep 60", 15_000, 20_000, 1),
+            ("exit 1", 9000, 20_000, 0),
+            ("kill -9 $$", 9000, 20_000, 0),
+        ] {
+            let looks = AtomicUsize::new(0);
+            let look = || {
+                looks.fetch_add(1, Ordering::Relaxed);
+            };
+            let limits = [silence, total].map(Duration::from_millis);
+            shell_looked_at(script, limits, Some(&look));
+            assert_eq!(looks.load(Ordering::Relaxed), hangs, "{script}");
+        }
+    }
+
+    /// QEMU's main loop waits for whoever reads its serial line, and its monitor with it.
+    #[test]
+    fn what_a_guest_says_while_it_is_looked_at_is_taken_from_it() {
+        let go = std::env::temp_dir().join(format!("faultline-{}-go", std::process::id()));
+        let name = go.display();
+        let script = format!(
+            "echo a; until [ -e {name} ]; do sleep 0.1; done; \
+             head -c 1000000 /dev/zero; rm {name}; exec sleep 60"
+        );
+        let look = || {
+            std::fs::write(&go, "").unwrap();
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while go.exists() && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+        };
+        let limits = [300, 20_000].map(Duration::from_millis);
+        let (lines, _) = shell_looked_at(&script, limits, Some(&look));
+        let was_taken = !go.exists();
+        let _ = std::fs::remove_file(&go);
+        assert_eq!((lines, was_taken), (vec!["a".to_string()], true));
     }
 }

@@ -23,13 +23,15 @@ impl Symbols {
     pub fn of_line(&self, line: &str) -> Vec<String> {
         match code_address(line) {
             // A return address names the instruction behind the call: look at the call.
-            Some((address, true)) => self.frames(address.wrapping_sub(1)),
-            Some((address, false)) => self.frames(address),
+            Some((address, true)) => self.of_address(address.wrapping_sub(1)),
+            Some((address, false)) => self.of_address(address),
             None => Vec::new(),
         }
     }
 
-    fn frames(&self, address: u64) -> Vec<String> {
+    /// Where a code address is: innermost first, one string for each inlined frame. None without
+    /// debug information.
+    pub fn of_address(&self, address: u64) -> Vec<String> {
         let loader = self.loader.get_or_init(|| Loader::new(&self.elf).ok());
         let Some(loader) = loader else { return Vec::new() };
         let Ok(mut frames) = loader.find_frames(address) else { return Vec::new() };

@@ -1,11 +1,27 @@
 //! Faults on demand, so that the harness can be seen to notice each of them.
 
+use arena::hw::LockName;
+
 use crate::arch::irq;
 use crate::log;
+use crate::mem::lock::IrqSpinLock;
 
 /// What `inject=` may ask for.
-const KNOWN: &[&str] =
-    &["silent", "garbage", "oops", "hang", "panic", "cut", "second-header", "after-end"];
+const KNOWN: &[&str] = &[
+    "silent",
+    "garbage",
+    "oops",
+    "hang",
+    "hang-locked",
+    "panic",
+    "cut",
+    "second-header",
+    "after-end",
+];
+
+static INJECTED_NAME: LockName = LockName("injected");
+/// Guards nothing: it is there to be held by a guest that hangs.
+static INJECTED: IrqSpinLock<()> = IrqSpinLock::named(&INJECTED_NAME, ());
 
 /// Whether `what` can be injected.
 pub fn is_known(what: &str) -> bool {
@@ -34,6 +50,10 @@ pub fn between_items(what: &str, started: usize) {
             crate::prog::kfunc::read_word(arena::addr::VirtAddr::new(0xffff_7fff_dead_0000));
         }
         "hang" => stop(),
+        "hang-locked" => {
+            let _held = INJECTED.acquire();
+            stop()
+        }
         "panic" => panic!("injected"),
         "cut" => crate::arch::exit::exit(crate::arch::exit::Code::Passed),
         "second-header" => log!("KTAP version 1"),

@@ -3,6 +3,7 @@
 
 mod debugger;
 mod guest;
+mod hang;
 mod harness;
 mod host;
 
@@ -66,6 +67,7 @@ pub fn run(options: &Options) -> Result<Exit> {
     jobs.extend(harness::jobs(&qemu, &kernels[&Build::Release], &items, options.filter.as_deref()));
     let release = &kernels[&Build::Release];
     let filter = options.filter.as_deref();
+    jobs.extend(hang::jobs(&qemu, release, &items, filter));
     jobs.extend(debugger::jobs(&options.setup, &qemu, release, &items, filter)?);
     if options.list {
         jobs.iter().flat_map(|job| &job.tests).for_each(|test| put(&format!("{test}\n")));
