@@ -81,8 +81,7 @@ fn pulses(monitor: &mut Monitor<'_>, interface: &Interface) -> Result<Vec<Pulse>
     let before = interface.cpus(&mut |address, length| monitor.memory(address, length))?;
     let running = Instant::now();
     monitor.cont()?;
-    // The guest's own time has to pass; there is no event to wait for.
-    std::thread::sleep(PULSE);
+    monitor.wait(PULSE)?;
     monitor.stop()?;
     let seconds = running.elapsed().as_secs_f32();
     let after = interface.cpus(&mut |address, length| monitor.memory(address, length))?;

@@ -8,9 +8,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use qapi::{Command, ExecuteError, Qmp, Stream, qmp};
 
 /// How long an answer may take. QEMU answers in milliseconds unless its main loop is held up.
@@ -110,6 +110,27 @@ impl Monitor<'_> {
         self.execute(&qmp::cont {}).map(drop)
     }
 
+    /// Lets `time` pass. Ends before with an error if QEMU does.
+    pub fn wait(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.set_patience(left)?;
+            let news = self.qmp.inner_mut().fill_buf().map(<[u8]>::len);
+            self.set_patience(PATIENCE)?;
+            match news {
+                Ok(0) => bail!("QEMU's monitor is gone"),
+                // Events: taken off on the way to the answer of a command that does nothing.
+                Ok(_) => self.qmp.nop().map_err(|error| explained(error.into()))?,
+                Err(error) if is_late(&error) => {}
+                Err(error) => return Err(explained(error.into())),
+            }
+        }
+    }
+
     /// The answer to a line of the monitor for people, seen from `cpu`.
     pub fn ask(&mut self, cpu: usize, line: &str) -> Result<String> {
         let cpu_index = Some(i64::try_from(cpu)?);
@@ -128,15 +149,24 @@ impl Monitor<'_> {
         Ok(bytes)
     }
 
+    fn set_patience(&self, limit: Duration) -> Result<()> {
+        Ok(self.qmp.inner().get_ref_write().set_read_timeout(Some(limit))?)
+    }
+
     fn execute<C: Command>(&mut self, command: &C) -> Result<C::Ok> {
         self.qmp.execute(command).map_err(explained)
     }
 }
 
-fn explained(error: ExecuteError) -> anyhow::Error {
+/// Whether a read ended because its time was up.
+fn is_late(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{TimedOut, WouldBlock};
+    matches!(error.kind(), TimedOut | WouldBlock)
+}
+
+fn explained(error: ExecuteError) -> anyhow::Error {
     match error {
-        ExecuteError::Io(error) if matches!(error.kind(), TimedOut | WouldBlock) => {
+        ExecuteError::Io(error) if is_late(&error) => {
             anyhow::anyhow!("QEMU's monitor did not answer within {} s", PATIENCE.as_secs())
         }
         ExecuteError::Io(error) => anyhow::Error::new(error).context("QEMU's monitor is gone"),
@@ -149,7 +179,6 @@ mod tests {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
-    use std::time::Instant;
 
     use super::*;
 
@@ -192,6 +221,47 @@ mod tests {
             let error = format!("{:#}", outcome.unwrap_err());
             assert!(error.starts_with("QEMU's monitor"), "after {words:?}: {error}");
         }
+    }
+
+    /// What waiting for `time` comes to where QEMU says `words` after the handshake, then waits
+    /// for a question and answers it, or closes if it `ends`.
+    fn waiting(words: &'static str, time: Duration, ends: bool) -> (Result<()>, Duration) {
+        let socket = Socket::new().unwrap();
+        let listener = UnixListener::bind(socket.path()).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut questions = BufReader::new(stream.try_clone().unwrap()).lines();
+            stream.write_all(GREETING.as_bytes()).unwrap();
+            questions.next().unwrap().unwrap();
+            stream.write_all(format!("{{\"return\": {{}}}}\n{words}").as_bytes()).unwrap();
+            let version = GREETING.split_once("version\": ").unwrap().1;
+            let version = version.split_once(", \"capabilities").unwrap().0;
+            while !ends && questions.next().is_some_and(|line| line.is_ok()) {
+                let _ = stream.write_all(format!("{{\"return\": {version}}}\n").as_bytes());
+            }
+        });
+        let mut monitor = socket.connect().unwrap();
+        let started = Instant::now();
+        let outcome = monitor.wait(time);
+        let waited = started.elapsed();
+        drop(monitor);
+        server.join().unwrap();
+        (outcome, waited)
+    }
+
+    #[test]
+    fn an_event_does_not_shorten_a_wait_and_an_end_does() {
+        let time = Duration::from_millis(300);
+        let resume =
+            concat!(r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RESUME"}"#, "\n");
+        for words in ["", resume] {
+            let (outcome, waited) = waiting(words, time, false);
+            outcome.unwrap();
+            assert!(time <= waited && waited < PATIENCE, "{waited:?} after {words:?}");
+        }
+        let (outcome, waited) = waiting("", 10 * PATIENCE, true);
+        assert_eq!(outcome.unwrap_err().to_string(), "QEMU's monitor is gone");
+        assert!(waited < PATIENCE, "{waited:?}");
     }
 
     #[test]
