@@ -131,6 +131,11 @@ impl Monitor<'_> {
         }
     }
 
+    /// Ends QEMU.
+    pub fn quit(&mut self) -> Result<()> {
+        self.execute(&qmp::quit {}).map(drop)
+    }
+
     /// The answer to a line of the monitor for people, seen from `cpu`.
     pub fn ask(&mut self, cpu: usize, line: &str) -> Result<String> {
         let cpu_index = Some(i64::try_from(cpu)?);

@@ -1,4 +1,5 @@
-//! Faults on demand, so that the harness can be seen to notice each of them.
+//! Faults on demand, so that the harness can be seen to notice each of them; and `walk`, which is
+//! none: the guest tells its map and waits, for the host to ask QEMU about it.
 
 use arena::hw::LockName;
 
@@ -17,6 +18,7 @@ const KNOWN: &[&str] = &[
     "cut",
     "second-header",
     "after-end",
+    "walk",
 ];
 
 static INJECTED_NAME: LockName = LockName("injected");
@@ -55,6 +57,7 @@ pub fn between_items(what: &str, started: usize) {
             stop()
         }
         "panic" => panic!("injected"),
+        "walk" => crate::test::walk::tell_and_wait(),
         "cut" => crate::arch::exit::exit(crate::arch::exit::Code::Passed),
         "second-header" => log!("KTAP version 1"),
         _ => {}

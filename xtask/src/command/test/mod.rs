@@ -6,6 +6,7 @@ mod guest;
 mod hang;
 mod harness;
 mod host;
+mod walker;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -68,6 +69,7 @@ pub fn run(options: &Options) -> Result<Exit> {
     let release = &kernels[&Build::Release];
     let filter = options.filter.as_deref();
     jobs.extend(hang::jobs(&qemu, release, &items, filter));
+    jobs.extend(walker::jobs(&qemu, release, &items, filter));
     jobs.extend(debugger::jobs(&options.setup, &qemu, release, &items, filter)?);
     if options.list {
         jobs.iter().flat_map(|job| &job.tests).for_each(|test| put(&format!("{test}\n")));
