@@ -68,16 +68,18 @@ fn code_address(line: &str) -> Option<(u64, bool)> {
     hex(rest).map(|address| (address, false))
 }
 
-/// A path without the machine's own folders in front.
+/// A path without the machine's own folders in front, and without the registry that a crate is
+/// from.
 fn short(path: &str) -> &str {
-    ["/library/", "/registry/src/"]
-        .iter()
-        .find_map(|mark| path.find(mark).map(|at| &path[at + 1..]))
-        .unwrap_or_else(|| {
-            let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
-            let root = root.strip_suffix("xtask/").unwrap_or(root);
-            path.strip_prefix(root).unwrap_or(path)
-        })
+    if let Some((_, crates)) = path.split_once("/registry/src/") {
+        return crates.split_once('/').map_or(crates, |(_, rest)| rest);
+    }
+    if let Some(at) = path.find("/library/") {
+        return &path[at + 1..];
+    }
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    let root = root.strip_suffix("xtask/").unwrap_or(root);
+    path.strip_prefix(root).unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -93,6 +95,16 @@ mod tests {
         assert_eq!(code_address("# oops: far=0x8 elr=0x1234 spsr=0"), Some((0x1234, false)));
         assert_eq!(code_address("# oops: x0=0x1234"), None);
         assert_eq!(code_address("ok 1 about 5 things"), None);
+    }
+
+    #[test]
+    fn paths_are_told_without_what_is_of_this_machine() {
+        let of_crate = "/a/registry/src/index-1/spin-1.2/src/lib.rs";
+        assert_eq!(short(of_crate), "spin-1.2/src/lib.rs");
+        assert_eq!(short("/a/lib/rustlib/src/rust/library/core/src/a.rs"), "library/core/src/a.rs");
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/src/symbol.rs");
+        assert_eq!(short(here), "xtask/src/symbol.rs");
+        assert_eq!(short("kernel/src/main.rs"), "kernel/src/main.rs");
     }
 
     #[test]

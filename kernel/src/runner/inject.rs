@@ -1,9 +1,13 @@
 //! Faults on demand, so that the harness can be seen to notice each of them; and `walk`, which is
 //! none: the guest tells its map and waits, for the host to ask QEMU about it.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use arena::hw::LockName;
 
 use crate::arch::irq;
+use crate::arch::percpu::CpuId;
+use crate::arch::smp::{self, CpuSet};
 use crate::log;
 use crate::mem::lock::IrqSpinLock;
 
@@ -14,6 +18,7 @@ const KNOWN: &[&str] = &[
     "oops",
     "hang",
     "hang-locked",
+    "hang-waiting",
     "panic",
     "cut",
     "second-header",
@@ -56,6 +61,7 @@ pub fn between_items(what: &str, started: usize) {
             let _held = INJECTED.acquire();
             stop()
         }
+        "hang-waiting" => wait_for_another(),
         "panic" => panic!("injected"),
         "walk" => crate::test::walk::tell_and_wait(),
         "cut" => crate::arch::exit::exit(crate::arch::exit::Code::Passed),
@@ -69,6 +75,22 @@ pub fn after_the_end(what: &str) {
     if what == "after-end" {
         log!("# one line too many");
     }
+}
+
+/// The boot CPU waits for a lock that another CPU never gives back.
+fn wait_for_another() {
+    let is_taken = AtomicBool::new(false);
+    smp::on_each(CpuSet::online(), |cpu| {
+        if cpu == CpuId::BOOT {
+            while !is_taken.load(Ordering::Acquire) {
+                core::hint::spin_loop();
+            }
+        }
+        let _held = INJECTED.acquire();
+        // Release: pairs with the boot CPU's look, which so comes second to the lock.
+        is_taken.store(true, Ordering::Release);
+        stop()
+    });
 }
 
 /// 64 KiB that are no KTAP: a linear congruential sequence, the same each time.

@@ -52,6 +52,17 @@ const HANGS: &[Hang] = &[
         ],
     },
     Hang {
+        name: "a-cpu-that-waits-for-a-lock-is-told-with-the-lock-s-owner",
+        inject: "hang-waiting",
+        says: &[
+            &["cpu0 ", "kernel::mem::lock::IrqSpinLock", " (kernel/src/mem/lock.rs:"],
+            &["cpu0 at ", "IRQs masked, no tick in "],
+            &["cpu1 at ", "kernel::runner::inject::stop (", "no tick in "],
+            &["lock injected held by cpu1"],
+            &["test atomics-follow-the-cpu was running"],
+        ],
+    },
+    Hang {
         name: "a-guest-that-hangs-in-boot-is-told-by-its-registers",
         inject: "silent",
         says: &[
