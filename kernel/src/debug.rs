@@ -8,7 +8,8 @@
 //! vectors and the layout of the [`TrapFrame`](crate::arch::trap::TrapFrame) that they save; and
 //! nothing else.
 //!
-//! The reader is `xtask/gdb`. A change of layout raises [`VERSION`] here and there.
+//! The readers are `xtask/gdb` and `xtask/src/hang/interface.rs`. A change of layout raises
+//! [`VERSION`] here and there.
 //!
 //! Words are 64 bits, little-endian, unless their type says otherwise; addresses are virtual. A
 //! table is three words: address of its first element, distance of two elements in bytes, number

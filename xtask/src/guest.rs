@@ -25,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How often a wait looks up to see whether the person wants to stop.
 const GLANCE: Duration = Duration::from_millis(50);
 
+/// The serial log has no more to give.
+const ENDED: std::result::Result<Vec<u8>, RecvTimeoutError> = Err(RecvTimeoutError::Disconnected);
+
 /// A QEMU child. Killed when dropped, so that none is left behind.
 pub struct Guest {
     child: Child,
@@ -40,6 +43,9 @@ pub struct Plan<'a> {
     pub log: PathBuf,
     /// When the guest is hung.
     pub deadline: Deadline<'a>,
+    /// Called on a hang, while QEMU still runs. What the guest says meanwhile is dropped: its
+    /// verdict stands.
+    pub on_hang: Option<&'a (dyn Fn() + Sync)>,
 }
 
 /// When a guest is taken for hung: by its silence, and whatever it prints after
@@ -155,6 +161,13 @@ pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finis
     lines.finish(|line| {
         each(line);
     });
+    if let (Some(on_hang), true) = (plan.on_hang, end.is_hang()) {
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(on_hang);
+            // A QEMU whose output nobody takes answers no question.
+            while !asked.is_finished() && serial.recv_timeout(GLANCE) != ENDED {}
+        });
+    }
     // Closes the pipe: a flood that waits in it would keep stderr open, which `stop` reads out.
     drop(serial);
     let complaints = guest.stop();
@@ -174,6 +187,13 @@ impl Deadline<'_> {
     fn extended(&self, limit: Duration) -> Option<Duration> {
         let again = self.again?;
         Some(again()).filter(|more| *more > limit)
+    }
+}
+
+impl End {
+    /// Whether the guest had to be ended because it would not go on.
+    fn is_hang(&self) -> bool {
+        matches!(self, Self::Silent(_) | Self::Overdue(_) | Self::Lingered)
     }
 }
 
@@ -314,124 +334,4 @@ impl Lines {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    fn lines_of(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut lines = Lines::default();
-        let mut all = Vec::new();
-        for piece in pieces {
-            lines.feed(piece, |line| all.push(line.to_vec()));
-        }
-        lines.finish(|line| all.push(line.to_vec()));
-        all
-    }
-
-    #[test]
-    fn lines_survive_any_cut_and_a_missing_newline() {
-        let lines = lines_of(&[b"on", b"e\ntw", b"o\r\nthr", b"ee"]);
-        assert_eq!(lines, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
-    }
-
-    #[test]
-    fn an_endless_line_takes_bounded_memory() {
-        let flood = vec![b'x'; 1 << 20];
-        assert_eq!(lines_of(&[&flood, b"\nok\n"])[0].len(), LINE_LIMIT);
-    }
-
-    fn shell(script: &str, silence_ms: u64) -> (Vec<String>, Finished) {
-        shell_within(script, Deadline::fixed(Duration::from_millis(silence_ms)))
-    }
-
-    fn shell_within(script: &str, deadline: Deadline<'_>) -> (Vec<String>, Finished) {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let log = format!("faultline-{}-{number}.log", std::process::id());
-        let log = std::env::temp_dir().join(log);
-        let plan = Plan {
-            qemu: Path::new("/bin/sh"),
-            arguments: vec!["-c".into(), script.into()],
-            log: log.clone(),
-            deadline,
-        };
-        let mut lines = Vec::new();
-        let finished = run(&plan, |line| {
-            lines.push(String::from_utf8_lossy(line).into_owned());
-            match line {
-                b"through" => Next::Through,
-                b"kill" => Next::Kill,
-                _ => Next::More,
-            }
-        });
-        let _ = std::fs::remove_file(log);
-        (lines, finished.unwrap())
-    }
-
-    #[test]
-    fn an_exit_code_is_told_from_a_signal() {
-        assert_eq!(shell("echo a; exit 3", 9000).1.end, End::Exited(3));
-        let (lines, finished) = shell("echo a; kill -9 $$", 9000);
-        assert_eq!((lines, finished.end), (vec!["a".to_string()], End::Killed(9)));
-    }
-
-    #[test]
-    fn silence_is_a_hang_and_the_child_is_gone() {
-        let (_, finished) = shell("echo $$; exec sleep 60", 300);
-        assert_eq!(finished.end, End::Silent(Duration::from_millis(300)));
-        assert!(finished.wall < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn complaints_on_stderr_are_kept() {
-        assert_eq!(shell("echo wrong >&2; exit 1", 9000).1.complaints, "wrong\n");
-    }
-
-    #[test]
-    fn a_guest_that_speaks_now_and_then_is_not_silent() {
-        let (lines, finished) = shell("for n in 1 2 3 4 5 6; do echo $n; sleep 0.4; done", 1500);
-        assert_eq!((lines.len(), finished.end), (6, End::Exited(0)));
-    }
-
-    #[test]
-    fn a_guest_that_speaks_for_ever_is_overdue() {
-        let (_, finished) = shell("while echo x; do sleep 0.02; done", 100);
-        assert_eq!(finished.end, End::Overdue(Duration::from_millis(1000)));
-    }
-
-    #[test]
-    fn a_machine_under_load_gives_its_guests_more_time() {
-        let asked = AtomicUsize::new(0);
-        let again = || {
-            asked.fetch_add(1, Ordering::Relaxed);
-            Duration::from_secs(30)
-        };
-        let silence = Duration::from_millis(200);
-        let slow = "echo a; sleep 0.6; echo b";
-        let (lines, finished) = shell_within(slow, Deadline { silence, again: Some(&again) });
-        assert_eq!((lines.len(), finished.end), (2, End::Exited(0)));
-        assert_eq!(asked.into_inner(), 1);
-        let as_before = || silence;
-        let (_, finished) = shell_within(slow, Deadline { silence, again: Some(&as_before) });
-        assert_eq!(finished.end, End::Silent(silence));
-    }
-
-    #[test]
-    fn a_guest_that_does_not_end_behind_its_log_lingers() {
-        let (_, finished) = shell("echo through; exec sleep 60", 15_000);
-        assert_eq!(finished.end, End::Lingered);
-        assert!(finished.wall >= GRACE);
-    }
-
-    #[test]
-    fn a_flood_is_ended() {
-        let (_, finished) = shell("while head -c 1048576 /dev/zero; do :; done", 9000);
-        assert_eq!(finished.end, End::Flood);
-    }
-
-    #[test]
-    fn a_guest_is_killed_on_demand_as_by_an_accident() {
-        assert_eq!(shell("echo kill; exec sleep 60", 15_000).1.end, End::Killed(9));
-    }
-}
+mod test;

@@ -1,6 +1,7 @@
 //! Boots: an image, a machine and some items in, an outcome out.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -8,8 +9,10 @@ use ktap::item::Item;
 
 use crate::cli::ImageKind;
 use crate::guest::{self, Deadline, End, Finished, Next, Plan};
+use crate::hang;
 use crate::image::{self, Build};
 use crate::machine::{Machine, Qemu};
+use crate::qmp::Socket;
 use crate::session::{Outcome, Session};
 use crate::toolchain::Toolchain;
 
@@ -107,15 +110,30 @@ impl Boot<'_> {
     /// # Errors
     /// QEMU could not be started, or refused its arguments.
     pub fn run(&self, mut each: impl FnMut(&str, &Session) -> Next) -> Result<Booted> {
+        self.run_with_monitor(&Socket::new(), |line, session| each(line, session))
+    }
+
+    /// As [`run`](Self::run), with QEMU's monitor at `socket`; of a hang, what it says there is the
+    /// end of the outcome's tail.
+    pub fn run_with_monitor(
+        &self,
+        socket: &Result<Socket>,
+        mut each: impl FnMut(&str, &Session) -> Next,
+    ) -> Result<Booted> {
         let asked: Vec<_> =
             self.items.iter().map(|item| (item.suite.clone(), item.name.clone())).collect();
         let mut session = Session::new(&asked);
         let log = log_path(&self.log)?;
+        let mut arguments = self.arguments();
+        arguments.extend(socket.iter().flat_map(Socket::arguments));
+        let hang = Mutex::new(Vec::new());
+        let on_hang = || *lock(&hang) = hang::sample(socket, &self.kernel.elf);
         let plan = Plan {
             qemu: &self.qemu.path,
-            arguments: self.arguments(),
+            arguments,
             log: log.clone(),
             deadline: self.deadline,
+            on_hang: Some(&on_hang),
         };
         let mut lines = 0;
         let mut times = Times::default();
@@ -140,7 +158,12 @@ impl Boot<'_> {
         if lines == 0 && matches!(finished.end, End::Exited(1..)) && !said.is_empty() {
             bail!("{} did not start the guest: {said}", self.qemu);
         }
-        let outcome = session.finish(&finished.end, &finished.complaints);
+        let mut hang = std::mem::take(&mut *lock(&hang));
+        if let (false, Some((_, name))) = (hang.is_empty(), session.running()) {
+            hang.push(format!("hang: test {name} was running"));
+        }
+        let mut outcome = session.finish(&finished.end, &finished.complaints);
+        outcome.tail.extend(hang);
         Ok(Booted { outcome, finished, times, log })
     }
 
@@ -169,6 +192,11 @@ pub fn prepare_output() -> Result<()> {
     let path = log_path("writable")?;
     std::fs::write(&path, "").with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(std::fs::remove_file(&path)?)
+}
+
+/// A poisoned lock guards lines for people only: go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where the log called `name` goes; makes the folder.

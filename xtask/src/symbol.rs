@@ -23,13 +23,15 @@ impl Symbols {
     pub fn of_line(&self, line: &str) -> Vec<String> {
         match code_address(line) {
             // A return address names the instruction behind the call: look at the call.
-            Some((address, true)) => self.frames(address.wrapping_sub(1)),
-            Some((address, false)) => self.frames(address),
+            Some((address, true)) => self.of_address(address.wrapping_sub(1)),
+            Some((address, false)) => self.of_address(address),
             None => Vec::new(),
         }
     }
 
-    fn frames(&self, address: u64) -> Vec<String> {
+    /// Where a code address is: innermost first, one string for each inlined frame. None without
+    /// debug information.
+    pub fn of_address(&self, address: u64) -> Vec<String> {
         let loader = self.loader.get_or_init(|| Loader::new(&self.elf).ok());
         let Some(loader) = loader else { return Vec::new() };
         let Ok(mut frames) = loader.find_frames(address) else { return Vec::new() };
@@ -66,16 +68,18 @@ fn code_address(line: &str) -> Option<(u64, bool)> {
     hex(rest).map(|address| (address, false))
 }
 
-/// A path without the machine's own folders in front.
+/// A path without the machine's own folders in front, and without the registry that a crate is
+/// from.
 fn short(path: &str) -> &str {
-    ["/library/", "/registry/src/"]
-        .iter()
-        .find_map(|mark| path.find(mark).map(|at| &path[at + 1..]))
-        .unwrap_or_else(|| {
-            let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
-            let root = root.strip_suffix("xtask/").unwrap_or(root);
-            path.strip_prefix(root).unwrap_or(path)
-        })
+    if let Some((_, crates)) = path.split_once("/registry/src/") {
+        return crates.split_once('/').map_or(crates, |(_, rest)| rest);
+    }
+    if let Some(at) = path.find("/library/") {
+        return &path[at + 1..];
+    }
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    let root = root.strip_suffix("xtask/").unwrap_or(root);
+    path.strip_prefix(root).unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -91,6 +95,16 @@ mod tests {
         assert_eq!(code_address("# oops: far=0x8 elr=0x1234 spsr=0"), Some((0x1234, false)));
         assert_eq!(code_address("# oops: x0=0x1234"), None);
         assert_eq!(code_address("ok 1 about 5 things"), None);
+    }
+
+    #[test]
+    fn paths_are_told_without_what_is_of_this_machine() {
+        let of_crate = "/a/registry/src/index-1/spin-1.2/src/lib.rs";
+        assert_eq!(short(of_crate), "spin-1.2/src/lib.rs");
+        assert_eq!(short("/a/lib/rustlib/src/rust/library/core/src/a.rs"), "library/core/src/a.rs");
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/src/symbol.rs");
+        assert_eq!(short(here), "xtask/src/symbol.rs");
+        assert_eq!(short("kernel/src/main.rs"), "kernel/src/main.rs");
     }
 
     #[test]

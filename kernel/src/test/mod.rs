@@ -8,3 +8,4 @@ mod lock;
 mod map;
 mod slot;
 mod smp;
+pub mod walk;

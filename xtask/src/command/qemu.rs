@@ -97,6 +97,9 @@ fn play(boot: &Boot<'_>, symbols: &Symbols) -> Result<Exit> {
         }
         Next::More
     })?;
+    for line in booted.outcome.tail.iter().filter(|line| line.starts_with("hang: ")) {
+        put(&format!("{}\n", plain(line)));
+    }
     let (exit, verdict) = verdict(boot, &booted);
     put(&format!("{verdict}\n"));
     Ok(exit)

@@ -3,12 +3,14 @@
 
 mod debugger;
 mod guest;
+mod hang;
 mod harness;
 mod host;
 mod judges;
 mod midway;
 mod select;
 mod timing;
+mod walker;
 mod work;
 
 use std::collections::HashMap;
@@ -140,6 +142,8 @@ impl Bed<'_> {
             jobs.extend(guest::jobs(bench, &self.selection));
         }
         let mut own = harness::jobs(&self.qemu, release, &self.items);
+        own.extend(hang::jobs(&self.qemu, release, &self.items));
+        own.extend(walker::jobs(&self.qemu, release, &self.items));
         own.push(midway::job(&self.qemu, release, &self.items));
         own.extend(debugger::jobs(&self.options.setup, &self.qemu, release, &self.items)?);
         own.retain(|job| {
