@@ -4,9 +4,9 @@
 //! a broken or historic variant of the lab: it overrides the one decision that it is about, and an
 //! oracle or a test must catch it.
 
-use crate::addr::{Frame, VirtAddr};
+use crate::addr::{Frame, PageRange, VirtAddr};
 use crate::arena::{Arena, Recovery};
-use crate::hw::{Irqs, Platform};
+use crate::hw::{Irqs, LockError, Platform};
 use crate::pte::{Attributes, Pte};
 use crate::slot::PteSlot;
 
@@ -51,6 +51,15 @@ pub trait Protocol: Sized + Send + Sync + 'static {
         before: Pte,
     ) -> Recovery {
         install_scratch(arena, slot, page, before)
+    }
+
+    /// Frees a batch of pages that lie in one table: takes the lock, clears the slots, sees that no
+    /// TLB translates them, returns the range to the range tree and the frames to the allocator.
+    ///
+    /// # Errors
+    /// The lock's; nothing was freed.
+    fn free_batch<M: Platform>(arena: &Arena<Self, M>, batch: PageRange) -> Result<(), LockError> {
+        arena.free_flushed(batch)
     }
 
     /// Whether `frame`, found in a slot that was cleared, belongs to that slot alone and goes back

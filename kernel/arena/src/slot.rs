@@ -65,6 +65,15 @@ impl PteSlot {
         hw.store(&self.0, new.bits());
     }
 
+    /// Empties the slot by an exchange, without a tombstone: whoever looks next cannot know that a
+    /// TLB may still hold the old entry. For variants of the lab. Answers to Linux
+    /// `ptep_get_and_clear()`.
+    #[cfg(feature = "lab")]
+    pub fn take<H: Hw>(&self, hw: &H) -> Pte {
+        step!(hw, PteSwap, self.object());
+        Pte::from_bits(hw.swap(&self.0, Pte::EMPTY.bits(), Ordering::AcqRel))
+    }
+
     /// A compare-and-swap of the slot by the order that the caller gives, for variants of the lab.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         if let Err((error, mapped)) = self.map_new(range) {
             // A wild access may have used the pages already: flush before the frames go back.
             self.unmap_pages(PageRange::new(range.start, mapped));
-            self.give_back(&mut inner, range);
+            self.give_back(&mut inner, range, 0);
             return Err(error);
         }
         inner.mapped += pages;

@@ -47,18 +47,27 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         let mut rest = range;
         while rest.pages > 0 {
             let batch = first_batch(rest);
-            step!(&self.machine, LockAcquire, self.object());
-            let mut inner = self.inner.lock(P::IRQS).map_err(|error| {
+            P::free_batch(self, batch).map_err(|error| {
                 self.counters.lock_failures.fetch_add(1, Ordering::Relaxed);
                 FreeError::Lock(error)
             })?;
-            // Saturating: a broken variant may free frames that were never counted.
-            inner.mapped = inner.mapped.saturating_sub(self.unmap_pages(batch));
-            self.give_back(&mut inner, batch);
-            step!(&self.machine, LockRelease, self.object());
-            drop(inner);
             rest = PageRange::new(rest.start + batch.pages, rest.pages - batch.pages);
         }
+        Ok(())
+    }
+
+    /// Frees a batch of pages of one table, under one holding of the lock: clear, flush, then the
+    /// range, then the frames.
+    ///
+    /// # Errors
+    /// The lock's; nothing was freed.
+    pub fn free_flushed(&self, batch: PageRange) -> Result<(), LockError> {
+        step!(&self.machine, LockAcquire, self.object());
+        let mut inner = self.inner.lock(P::IRQS)?;
+        let freed = self.unmap_pages(batch);
+        self.give_back(&mut inner, batch, freed);
+        step!(&self.machine, LockRelease, self.object());
+        drop(inner);
         Ok(())
     }
 
@@ -74,9 +83,12 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         freed
     }
 
-    /// Returns `range` to the range tree. Its flush is complete.
-    pub(super) fn give_back(&self, inner: &mut Inner, range: PageRange) {
+    /// Returns `range` to the range tree, of which `freed` pages were mapped to frames of their own.
+    /// Its flush is complete, unless a broken variant says otherwise.
+    pub fn give_back(&self, inner: &mut Inner, range: PageRange, freed: u32) {
         step!(&self.machine, RangeCommit, self.object());
+        // Saturating: a broken variant may free frames that were never counted.
+        inner.mapped = inner.mapped.saturating_sub(freed);
         inner.ranges.set(range).expect("nodes for every free were reserved by the allocation");
     }
 

@@ -219,11 +219,12 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
 
     /// What the lab knows the arena's books by.
     #[cfg(feature = "lab")]
-    fn object(&self) -> u64 {
+    pub fn object(&self) -> u64 {
         self.window.base().get()
     }
 
-    fn slot(&self, va: VirtAddr) -> Option<&PteSlot> {
+    /// The slot that decides about `va`; `None` outside what the arena recovers. Any context.
+    pub fn slot(&self, va: VirtAddr) -> Option<&PteSlot> {
         if self.window.recovers(va) { leaf_slot(&self.machine, self.root, va) } else { None }
     }
 }

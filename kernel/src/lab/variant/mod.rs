@@ -1,0 +1,82 @@
+//! Broken and historic variants of the protocol, one file each. Each overrides the one decision it
+//! is about; a scenario of the catalogue must catch it.
+//!
+//! To have a protocol judged: implement [`Protocol`] on a type of your own in a file here, with the
+//! decision that you want judged, and give it a line in [`VARIANTS`].
+
+mod busy;
+mod frees_scratch;
+mod irqs_on;
+mod plain_store;
+mod trylock_retry;
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use arena::arena::CreateError;
+use arena::protocol::{Protocol, TombstoneProtocol};
+
+use crate::arch::layout;
+use crate::arch::stack::Backtrace;
+use crate::arch::trap::TrapFrame;
+use crate::mem::arena::KernelArena;
+
+use busy::Busy;
+use frees_scratch::FreesScratch;
+use irqs_on::IrqsOn;
+use plain_store::PlainStore;
+use trylock_retry::TrylockRetry;
+
+/// How a variant makes an arena.
+type Create = fn(u32) -> Result<Arc<KernelArena>, CreateError>;
+
+/// A protocol that can be chosen by name.
+pub struct VariantEntry {
+    /// The name that `--variant` takes.
+    pub name: &'static str,
+    /// Makes an arena under it.
+    pub create: Create,
+}
+
+/// Every protocol of this image.
+pub const VARIANTS: &[VariantEntry] = &[
+    entry::<TombstoneProtocol>(),
+    entry::<TrylockRetry>(),
+    entry::<PlainStore>(),
+    entry::<Busy>(),
+    entry::<FreesScratch>(),
+    entry::<IrqsOn>(),
+    VariantEntry { name: FIND_BY_UNWIND, create: KernelArena::create },
+];
+
+/// The abort handler finds the running program by its frame records, as Linux 7.2.13 does; the
+/// protocol is the default one.
+pub const FIND_BY_UNWIND: &str = "find-by-unwind";
+
+static FINDS_BY_UNWIND: AtomicBool = AtomicBool::new(false);
+
+/// The protocol called `name`.
+pub fn find(name: &str) -> Option<&'static VariantEntry> {
+    VARIANTS.iter().find(|variant| variant.name == name)
+}
+
+/// Makes `name` the run's variant, before any program runs; `false` if there is none such.
+pub fn select(name: &str) -> bool {
+    FINDS_BY_UNWIND.store(name == FIND_BY_UNWIND, Ordering::Relaxed);
+    find(name).is_some()
+}
+
+/// Whether the handler unwinds to find the program.
+pub fn finds_by_unwind() -> bool {
+    FINDS_BY_UNWIND.load(Ordering::Relaxed)
+}
+
+/// Whether a return address in the frame records behind `frame` lies in program code. The faulting
+/// function's own return address counts only once it has pushed a record.
+pub fn unwinds_to_program(frame: &TrapFrame) -> bool {
+    Backtrace::from_record(frame.x[29]).any(|pc| layout::program_text().contains(&pc))
+}
+
+const fn entry<P: Protocol>() -> VariantEntry {
+    VariantEntry { name: P::NAME, create: KernelArena::create_with::<P> }
+}
