@@ -125,6 +125,9 @@ pub struct Qemu {
 pub struct Test {
     /// Run only tests whose name (machine/suite/test) contains this; the host tests are left out
     pub filter: Option<String>,
+    /// Run only the test whose whole path is the filter
+    #[arg(long, requires = "filter")]
+    pub exact: bool,
     /// List the tests and exit
     #[arg(long)]
     pub list: bool,

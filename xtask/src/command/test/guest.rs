@@ -31,9 +31,15 @@ pub struct Bench<'a> {
 
 /// The jobs of one machine: one boot for everything that ends well, one for each item and variant
 /// that must end otherwise.
-pub fn jobs<'a>(bench: Bench<'a>, items: &'a [Item], filter: Option<&str>) -> Vec<Job<'a>> {
+pub fn jobs<'a>(
+    bench: Bench<'a>,
+    items: &'a [Item],
+    filter: Option<&str>,
+    exact: bool,
+) -> Vec<Job<'a>> {
     let wanted = |item: &Item, variant: Option<&str>| {
-        filter.is_none_or(|filter| path(bench.machine, item, variant).contains(filter))
+        let path = path(bench.machine, item, variant);
+        filter.is_none_or(|filter| if exact { path == filter } else { path.contains(filter) })
     };
     let mut jobs = Vec::new();
     let shared: Vec<_> =
@@ -81,8 +87,13 @@ fn job_alone<'a>(
 fn together(bench: Bench<'_>, items: &[&Item]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut left: Vec<&Item> = items.to_vec();
+    // A single test has a log of its own: others of its machine may run in other processes.
+    let log = match items {
+        [item] => path(bench.machine, item, None),
+        _ => bench.machine.to_string(),
+    };
     for number in 1.. {
-        let booted = boot(bench, left.clone(), None, &format!("{}.{number}", bench.machine))?;
+        let booted = boot(bench, left.clone(), None, &format!("{log}.{number}"))?;
         let wall = booted.finished.wall / (booted.outcome.results.len().max(1) as u32);
         let Booted { outcome, log, .. } = booted;
         records.extend(of_boot(bench.machine, &outcome, wall, &log));
@@ -394,7 +405,7 @@ mod tests {
         let bench =
             Bench { qemu: &qemu, machine: &machine, kernel: &kernel, silence: Duration::ZERO };
         let tests = |filter| -> Vec<String> {
-            let jobs = jobs(bench, &items, filter);
+            let jobs = jobs(bench, &items, filter, false);
             jobs.iter()
                 .map(|job| job.tests.join(" ").replace("cortex-a72-gic2-smp2/s/", ""))
                 .collect()

@@ -61,12 +61,15 @@ pub fn run(options: &Options) -> Result<Exit> {
     for machine in &machines {
         let bench =
             guest::Bench { qemu: &qemu, machine, kernel: &kernels[&machine.build], silence };
-        jobs.extend(guest::jobs(bench, &items, options.filter.as_deref()));
+        jobs.extend(guest::jobs(bench, &items, options.filter.as_deref(), options.exact));
     }
     jobs.extend(harness::jobs(&qemu, &kernels[&Build::Release], &items, options.filter.as_deref()));
     let release = &kernels[&Build::Release];
     let filter = options.filter.as_deref();
     jobs.extend(debugger::jobs(&options.setup, &qemu, release, &items, filter)?);
+    if options.exact {
+        jobs.retain(|job| job.tests.iter().all(|test| Some(test.as_str()) == filter));
+    }
     if options.list {
         jobs.iter().flat_map(|job| &job.tests).for_each(|test| put(&format!("{test}\n")));
         return Ok(Exit::Passed);
@@ -83,7 +86,9 @@ pub fn run(options: &Options) -> Result<Exit> {
         verdicts.iter().for_each(|record| terminal.ended(record));
         records.extend(verdicts);
     }
-    write_files(&records)?;
+    if std::env::var_os("FAULTLINE_REPORT").is_none_or(|value| value != "none") {
+        write_files(&records)?;
+    }
     Ok(close(&records))
 }
 
