@@ -92,8 +92,13 @@ fn job_alone<'a>(
 /// A boot that could not be made.
 pub fn together(bench: Bench<'_>, items: &[&Item], sink: Sink<'_>) -> Result<()> {
     let mut left: Vec<&Item> = items.to_vec();
+    // A single test has a log of its own: others of its machine may run in other processes.
+    let log = match items {
+        [item] => path(bench.machine, item, None),
+        _ => bench.machine.to_string(),
+    };
     for number in 1.. {
-        let booted = boot(bench, left.clone(), None, &format!("{}.{number}", bench.machine))?;
+        let booted = boot(bench, left.clone(), None, &format!("{log}.{number}"))?;
         of_boot(bench.machine, &booted).into_iter().for_each(|record| sink(hinted(bench, record)));
         let outcome = &booted.outcome;
         if outcome.cut_short.is_none() && is_last(outcome) {
