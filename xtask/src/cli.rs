@@ -21,6 +21,8 @@ pub enum Command {
     Qemu(Qemu),
     /// Run the host tests, then every guest test and scenario
     Test(Test),
+    /// Break the harness on purpose in every way that could make it green, and see it notice
+    Selftest(Selftest),
     /// Debug a scenario or test: guest halted, gdb-multiarch attached
     Gdb(Gdb),
     /// Say what is there, what is missing, what would be done; change nothing
@@ -166,6 +168,16 @@ pub struct Test {
     /// on the machine as it is then)
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: Option<u64>,
+    /// The toolchain.
+    #[command(flatten)]
+    pub setup: Setup,
+}
+
+/// `cargo xtask selftest`
+#[derive(Args, Debug)]
+pub struct Selftest {
+    /// Only the breaks whose name contains this
+    pub filter: Option<String>,
     /// The toolchain.
     #[command(flatten)]
     pub setup: Setup,

@@ -22,6 +22,13 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The exit that a process ended with; `None` for a code of nobody's.
+    pub fn from_code(code: i32) -> Option<Self> {
+        let all =
+            [Self::Passed, Self::Failed, Self::Usage, Self::Crashed, Self::Hung, Self::NoVerdict];
+        all.into_iter().find(|exit| *exit as i32 == code)
+    }
+
     /// The verdict of two parts of one run.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

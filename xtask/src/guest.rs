@@ -22,6 +22,8 @@ const LINE_LIMIT: usize = 8192;
 const QUEUE: usize = 16;
 /// How long a guest may take to end once its log says that it is through.
 const GRACE: Duration = Duration::from_secs(5);
+/// Of util-linux: starts a program that the system kills with its parent.
+const SETPRIV: &str = "/usr/bin/setpriv";
 /// How often a wait looks up to see whether the person wants to stop.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -96,6 +98,8 @@ pub enum Next {
     More,
     /// Nothing: the log is complete, and the guest should end.
     Through,
+    /// That QEMU be stopped (SIGSTOP), as one that is swapped out would be: likewise.
+    Stop,
     /// That QEMU be killed this instant, as an accident would: for the harness's own tests.
     Kill,
 }
@@ -121,17 +125,19 @@ pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finis
                 log.write_all(&bytes).with_context(|| {
                     format!("the serial log {} cannot be written", plan.log.display())
                 })?;
-                let mut kill = false;
+                let mut befalls = None;
                 lines.feed(&bytes, |line| match each(line) {
                     Next::More => {}
                     Next::Through => {
                         through.get_or_insert_with(Instant::now);
                     }
-                    Next::Kill => kill = true,
+                    accident @ (Next::Kill | Next::Stop) => befalls = Some(accident),
                 });
-                if kill {
+                match befalls {
                     // Its end is then seen like any other.
-                    let _ = guest.child.kill();
+                    Some(Next::Kill) => drop(guest.child.kill()),
+                    Some(_) => guest.pause(),
+                    None => {}
                 }
                 if lines.seen > LOG_LIMIT {
                     break End::Flood;
@@ -245,6 +251,13 @@ impl Guest {
         End::Lingered
     }
 
+    /// Stops the child's processes where they are.
+    fn pause(&self) {
+        // Its group is its own: `start` sees to that.
+        let stop = format!("kill -STOP -{}", self.child.id());
+        let _ = Command::new("/bin/sh").args(["-c", &stop]).status();
+    }
+
     /// Kills the child if it still runs, and returns what it said on stderr.
     fn stop(&mut self) -> String {
         let _ = self.child.kill();
@@ -268,14 +281,18 @@ impl Drop for Guest {
 /// `qemu`, so started that the system kills it when this process dies in a way that runs no code
 /// (SIGKILL), where util-linux's setpriv is there to ask for that.
 pub fn with_parent_death_signal(qemu: &Path) -> Command {
-    const SETPRIV: &str = "/usr/bin/setpriv";
     // setpriv reports a missing program with a code of its own, not as a failed start.
-    if !Path::new(SETPRIV).exists() || !is_there(qemu) {
+    if !can_die_with_parent() || !is_there(qemu) {
         return Command::new(qemu);
     }
     let mut command = Command::new(SETPRIV);
     command.args(["--pdeathsig", "KILL", "--"]).arg(qemu);
     command
+}
+
+/// Whether [`with_parent_death_signal`] can do what it says.
+pub fn can_die_with_parent() -> bool {
+    Path::new(SETPRIV).exists()
 }
 
 fn is_there(program: &Path) -> bool {

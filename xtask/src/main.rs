@@ -74,6 +74,7 @@ fn dispatch(command: &Command) -> anyhow::Result<Exit> {
     match command {
         Command::Qemu(options) => command::qemu::run(options),
         Command::Test(options) => command::test::run(options),
+        Command::Selftest(options) => command::selftest::run(options),
         Command::Gdb(options) => command::gdb::run(options),
         Command::Doctor(options) => command::doctor::run(options),
         Command::Lint(options) => command::lint::run(options),

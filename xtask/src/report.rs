@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::record::{Record, Status, Totals};
-use crate::run::OUTPUT;
+use crate::run::output_folder;
 use crate::symbol::Symbols;
 
 /// Lines of a failing test's output that are shown.
@@ -102,10 +101,10 @@ pub fn closing_line(totals: Totals) -> String {
 /// # Errors
 /// A file cannot be written.
 pub fn write_files(records: &[Record]) -> Result<()> {
-    let folder = Path::new(OUTPUT);
+    let folder = output_folder();
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
-        std::fs::create_dir_all(folder)
+        std::fs::create_dir_all(&folder)
             .and_then(|()| std::fs::write(&path, text))
             .with_context(|| format!("the report {} cannot be written", path.display()))
     };
@@ -208,6 +207,8 @@ fn junit(records: &[Record]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use std::time::Duration;
 

@@ -16,8 +16,10 @@ use crate::qmp::Socket;
 use crate::session::{Outcome, Session};
 use crate::toolchain::Toolchain;
 
-/// Where everything that a run leaves goes.
-pub const OUTPUT: &str = "target/faultline";
+/// Where everything that a run leaves goes: `FAULTLINE_OUT`, or a folder below `target`.
+pub fn output_folder() -> PathBuf {
+    std::env::var_os("FAULTLINE_OUT").map_or("target/faultline".into(), PathBuf::from)
+}
 
 /// A kernel that was built, in the forms that machines take it.
 #[derive(Clone, Debug)]
@@ -149,8 +151,8 @@ impl Boot<'_> {
                 times.verdict.get_or_insert_with(|| started.elapsed());
             }
             match each(&String::from_utf8_lossy(line), &session) {
-                Next::Kill => Next::Kill,
-                _ => next,
+                Next::More => next,
+                accident => accident,
             }
         })?;
         let said = finished.complaints.trim();
@@ -201,7 +203,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Where the log called `name` goes; makes the folder.
 fn log_path(name: &str) -> Result<PathBuf> {
-    let folder = Path::new(OUTPUT).join("log");
+    let folder = output_folder().join("log");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
     let file: String = name

@@ -104,7 +104,7 @@ pub enum ErrorKind {
     OtherName,
     /// A suite that is `ok` with a test that is not, or the reverse.
     Contradiction,
-    /// A directive other than SKIP: whatever it means, it is no plain `ok`.
+    /// A directive other than a test's SKIP: whatever it means, it is no plain `ok`.
     Directive,
     /// A line after the last planned result.
     AfterTheEnd,
@@ -296,6 +296,7 @@ impl Parser {
 
     fn suite(&mut self, number: usize, name: &str, status: &Status, text: &str) -> Vec<Event> {
         let ok = *status != Status::NotOk;
+        let skipped = matches!(status, Status::Skip(_));
         let Place::Suite { name: suite, tests, done, ok: all_ok } = self.place.clone() else {
             return self.error(ErrorKind::Unknown, text);
         };
@@ -307,6 +308,8 @@ impl Parser {
             (suite != name, ErrorKind::OtherName),
             (done < tests, ErrorKind::TooFew),
             (ok != all_ok, ErrorKind::Contradiction),
+            // Its tests have results: whatever the directive hides, it is no plain `ok`.
+            (skipped, ErrorKind::Directive),
         ] {
             if wrong {
                 events.extend(self.error(kind, text));
@@ -364,8 +367,12 @@ fn plan(text: &str) -> Option<usize> {
     number(text.strip_prefix("1..")?)
 }
 
-/// A number as KTAP writes it: digits and nothing else, where `parse` alone would take a sign.
+/// A number as KTAP writes it: digits and nothing else, where `parse` alone would take a sign, and
+/// none of them a zero in front.
 fn number(text: &str) -> Option<usize> {
+    if text.len() > 1 && text.starts_with('0') {
+        return None;
+    }
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 

@@ -3,7 +3,6 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::arch::barrier;
 use crate::prog::program::Program;
 
 /// Fires when a frame has been allocated, under whatever locks the allocation's caller holds.
@@ -72,7 +71,7 @@ impl Tracepoint {
         // count, or sees the null pointer.
         let pointer = self.program.swap(core::ptr::null_mut(), Ordering::SeqCst);
         while self.firing.load(Ordering::SeqCst) != 0 {
-            barrier::wait_hint();
+            crate::lab::engine::pause();
         }
         // SAFETY: `attach` stored the pointer from `into_raw`; the swap took it out once, and no
         // CPU that read it before is still inside `fire`.

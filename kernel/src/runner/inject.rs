@@ -21,8 +21,18 @@ static INJECTED_NAME: LockName = LockName("injected");
 static INJECTED: IrqSpinLock<()> = IrqSpinLock::named(&INJECTED_NAME, ());
 
 /// Kinds that come between two items.
-const BETWEEN: &[&str] =
-    &["oops", "hang", "hang-locked", "hang-waiting", "panic", "cut", "second-header", "walk"];
+const BETWEEN: &[&str] = &[
+    "oops",
+    "hang",
+    "hang-locked",
+    "hang-waiting",
+    "panic",
+    "cut",
+    "second-header",
+    "walk",
+    "flood",
+    "chatter",
+];
 /// Kinds that come where they must.
 const ELSEWHERE: &[&str] = &["silent", "garbage", "after-end"];
 
@@ -82,6 +92,13 @@ fn come(kind: &str) {
         "walk" => crate::test::walk::tell_and_wait(),
         "cut" => crate::arch::exit::exit(crate::arch::exit::Code::Passed),
         "second-header" => log!("KTAP version 1"),
+        "flood" => loop {
+            garbage();
+        },
+        "chatter" => loop {
+            log!("# and another thing");
+            crate::arch::barrier::wfi();
+        },
         _ => {}
     }
 }

@@ -18,7 +18,7 @@ use crate::install;
 use crate::items;
 use crate::machine::{Machine, Qemu};
 use crate::report::put;
-use crate::run::{Boot, Kernel, OUTPUT};
+use crate::run::{Boot, Kernel, output_folder};
 use crate::toolchain::{self, output};
 
 /// The debugger.
@@ -262,8 +262,8 @@ struct Files {
 
 impl Files {
     fn make(name: &str) -> Result<Self> {
-        let folder = Path::new(OUTPUT);
-        std::fs::create_dir_all(folder)
+        let folder = output_folder();
+        std::fs::create_dir_all(&folder)
             .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
         let socket = folder.join(format!("gdb-{}-{name}.sock", std::process::id()));
         let serial = folder.join(format!("gdb-{name}.log"));

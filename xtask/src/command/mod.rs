@@ -4,4 +4,5 @@ pub mod doctor;
 pub mod gdb;
 pub mod lint;
 pub mod qemu;
+pub mod selftest;
 pub mod test;

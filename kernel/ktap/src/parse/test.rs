@@ -201,3 +201,17 @@ proptest! {
         let _ = parser.finish();
     }
 }
+
+/// Was green: a suite that says of itself that it was skipped, whatever its tests came to.
+#[test]
+fn a_suite_that_is_skipped_as_a_whole_is_no_ok() {
+    let log = GOOD.replace("ok 2 smp", "ok 2 smp # SKIP no time");
+    assert_eq!(errors(&log), [ErrorKind::Directive]);
+}
+
+/// Was green: two spellings of one number are two writers of one log.
+#[test]
+fn a_number_with_a_zero_in_front_is_none() {
+    assert_eq!(errors(&GOOD.replace("    ok 1 masks", "    ok 01 masks"))[0], ErrorKind::Unknown);
+    assert_eq!(errors(&GOOD.replace("1..2\n#", "1..02\n#"))[0], ErrorKind::NoPlan);
+}

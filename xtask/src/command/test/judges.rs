@@ -15,7 +15,7 @@ use super::Job;
 use crate::cli::Setup;
 use crate::install;
 use crate::record::{Record, Status};
-use crate::run::OUTPUT;
+use crate::run::output_folder;
 use crate::toolchain::output;
 
 const KUNIT_TARBALL: &str = "/usr/src/linux-source-6.1.tar.xz";
@@ -134,7 +134,7 @@ fn kunit() -> Found {
 
 /// Takes the few files of kunit.py out of the kernel's tarball, once.
 fn unpack_kunit() -> Result<PathBuf> {
-    let folder = Path::new(OUTPUT).join("kunit");
+    let folder = output_folder().join("kunit");
     let script = folder.join(KUNIT);
     if script.exists() {
         return Ok(script);

@@ -4,7 +4,6 @@
 mod debugger;
 mod guest;
 mod hang;
-mod harness;
 mod host;
 mod judges;
 mod midway;
@@ -22,6 +21,7 @@ use anyhow::Result;
 use ktap::item::Item;
 
 use crate::cli::Test as Options;
+use crate::command::selftest;
 use crate::exit::Exit;
 use crate::image::Build;
 use crate::items;
@@ -33,7 +33,7 @@ use crate::symbol::Symbols;
 use crate::toolchain;
 
 use select::Selection;
-pub use work::Job;
+pub use work::{Job, off};
 
 /// Everything that a run needs and that stays as it is over its repetitions.
 struct Bed<'a> {
@@ -143,7 +143,7 @@ impl Bed<'_> {
             };
             jobs.extend(guest::jobs(bench, &self.selection));
         }
-        let mut own = harness::jobs(&self.qemu, release, &self.items);
+        let mut own = selftest::jobs(&self.qemu, release, &self.items);
         own.extend(hang::jobs(&self.qemu, release, &self.items));
         own.extend(walker::jobs(&self.qemu, release, &self.items));
         own.push(midway::job(&self.qemu, release, &self.items));
@@ -184,7 +184,7 @@ impl Bed<'_> {
 }
 
 /// The closing line, and the exit code with its reason if it is not that of failing tests.
-fn close(records: &[Record]) -> Exit {
+pub fn close(records: &[Record]) -> Exit {
     let exit = exit_of(records);
     if exit == Exit::NoVerdict {
         put("no verdict: see the tests above, or everything was skipped\n");

@@ -1,14 +1,12 @@
 //! Which tests a run is of, by name and by facts.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 use ktap::item::{Expect, Item};
 use serde_json::Value;
 
 use crate::cli::Test as Options;
 use crate::machine::nearest;
-use crate::run::OUTPUT;
+use crate::run::output_folder;
 
 /// What the command line selects; by default everything.
 #[derive(Clone, Default, Debug)]
@@ -96,7 +94,7 @@ pub fn labels<'a>(item: &'a Item, variant: bool, expect: &Expect) -> Vec<&'a str
 }
 
 fn last_failures() -> Result<Vec<String>> {
-    let path = Path::new(OUTPUT).join("report.json");
+    let path = output_folder().join("report.json");
     let text = std::fs::read_to_string(&path).with_context(|| {
         format!("--failed needs the report of a run; {} cannot be read", path.display())
     })?;
