@@ -12,6 +12,11 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 ///
 /// Callable in any context: with locks held, with IRQs on or off, inside the abort handler.
 pub trait Hw {
+    /// A relaxed load.
+    fn load(&self, word: &AtomicU64) -> u64 {
+        word.load(Ordering::Relaxed)
+    }
+
     /// Compare-and-swap. `order` applies to success; a failure orders nothing.
     ///
     /// # Errors

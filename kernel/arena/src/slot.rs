@@ -97,8 +97,7 @@ impl PteSlot {
     /// whoever acts on the value does so by compare-and-swap.
     pub fn load<H: Hw>(&self, hw: &H) -> Pte {
         step!(hw, PteLoad, self.object());
-        let _ = hw;
-        Pte::from_bits(self.0.load(Ordering::Relaxed))
+        Pte::from_bits(hw.load(&self.0))
     }
 
     /// Installs `new` for `page` if the slot holds no valid entry, and publishes it: when this

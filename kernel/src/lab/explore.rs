@@ -6,6 +6,7 @@ use alloc::string::String;
 
 use explore::dfs::Dfs;
 use explore::ghost::{Broken, Ghost, Rule};
+use explore::order::mix;
 use explore::random::{Manner, Random};
 use explore::replay::Replay;
 use explore::schedule::Schedule;
@@ -13,7 +14,8 @@ use explore::strategy::Strategy;
 
 use arena::walk::leaf_slot;
 
-use super::engine::{self, Core};
+use super::engine::weak::Weak;
+use super::engine::{self, Core, hook};
 use super::options::{Mode, Options};
 use super::race::{self, Ground, Race};
 use crate::arch::percpu::CpuId;
@@ -26,7 +28,7 @@ use crate::runner::{self, Ctx, Failure, Outcome};
 /// How often progress is told, in nanoseconds.
 const TELL_NS: u64 = 500_000_000;
 /// Random schedules where no number is given.
-const RANDOM: u64 = 10_000;
+const RANDOM: u64 = 1000;
 /// Steps among which changes of priority fall.
 const PCT_LENGTH: u64 = 64;
 
@@ -47,7 +49,14 @@ struct Tally {
 /// A claim, or what kept the exploration from going on. A rule that is broken ends the run instead:
 /// the machine holds nothing any more that could be trusted.
 pub fn run(ctx: &Ctx, ground: &Ground, race: &dyn Race) -> Outcome {
-    let options = ctx.lab();
+    run_as(ctx, ctx.lab(), ground, race)
+}
+
+/// [`run`] with options that a scenario needs whatever the command line says.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_as(ctx: &Ctx, options: &Options, ground: &Ground, race: &dyn Race) -> Outcome {
     if ground.actors > CpuSet::online().len() {
         return Err(Failure::Skip("needs more CPUs"));
     }
@@ -61,7 +70,7 @@ pub fn run(ctx: &Ctx, ground: &Ground, race: &dyn Race) -> Outcome {
     let result = OnBoot(&result);
     smp::on_each(actors, |cpu| match cpu {
         CpuId::BOOT => {
-            result.set(schedules(ctx, ground, race));
+            result.set(schedules(ctx, options, ground, race));
             engine::dismiss();
         }
         other => engine::attend(other.index(), &act, &race::probe),
@@ -73,7 +82,7 @@ pub fn run(ctx: &Ctx, ground: &Ground, race: &dyn Race) -> Outcome {
     if let Some(core) = engine::close() {
         give_back(ground, core);
     }
-    tell(ctx, ground, &outcome?);
+    tell(ctx, options, ground, &outcome?);
     Ok(())
 }
 
@@ -90,15 +99,26 @@ impl OnBoot<'_> {
 }
 
 /// The boot CPU's part: every schedule, from its choice to its judgement.
-fn schedules(ctx: &Ctx, ground: &Ground, race: &dyn Race) -> Result<Tally, Failure> {
+fn schedules(
+    ctx: &Ctx,
+    options: &Options,
+    ground: &Ground,
+    race: &dyn Race,
+) -> Result<Tally, Failure> {
     let act = |cpu: usize| race.act(cpu);
-    let options = ctx.lab();
     let mut tally = Tally { began: timer::now_ns(), ..Tally::default() };
     tally.told = tally.began;
     while engine::between(|core| core.strategy.next()) {
         race.reset()?;
-        engine::between(|core| core.begin(race.ticks()));
+        let number = tally.schedules;
+        engine::between(|core| {
+            core.begin(race.ticks());
+            core.chance = if options.weak { chance(options, number) } else { 0 };
+            core.weak = options.weak.then(|| Weak::new(core.chance));
+        });
         engine::conduct(&act);
+        hook::let_all_out();
+        engine::between(|core| core.weak = None);
         judge(ground, race);
         let counts = engine::between(|core| core.strategy.diverged() == 0 && core.strategy.end());
         tally.schedules += u64::from(counts);
@@ -120,6 +140,14 @@ fn schedules(ctx: &Ctx, ground: &Ground, race: &dyn Race) -> Result<Tally, Failu
     }
     engine::between(|core| tally.take(core));
     Ok(tally)
+}
+
+/// What chance does in a schedule.
+fn chance(options: &Options, number: u64) -> u64 {
+    match options.chance {
+        0 => mix(options.seed, options.first + number) | 1,
+        fixed => fixed,
+    }
 }
 
 /// The oracles that look when all is done; does not come back if a rule is broken.
@@ -222,8 +250,8 @@ impl Tally {
 }
 
 /// The line that the host puts into its table.
-fn tell(ctx: &Ctx, ground: &Ground, tally: &Tally) {
-    let (mode, bound) = (mode_name(ctx.lab().mode), ctx.lab().bound);
+fn tell(ctx: &Ctx, options: &Options, ground: &Ground, tally: &Tally) {
+    let (mode, bound) = (mode_name(options.mode), options.bound);
     ctx.note(format_args!(
         "explored: variant={} cpus={} mode={mode} bound={bound} {}",
         ctx.variant(),
@@ -248,7 +276,8 @@ pub fn tell_loss(core: Option<&mut Core>, broken: &Broken, why: &str) -> ! {
         for (cpu, status) in core.waiting() {
             runner::diagnose(format_args!("lab: cpu{cpu} is {status:x?}"));
         }
-        runner::diagnose(format_args!("lost: rule={} token={}", broken.rule.name(), core.schedule));
+        let (rule, chance) = (broken.rule.name(), core.chance);
+        runner::diagnose(format_args!("lost: rule={rule} token={} chance={chance}", core.schedule));
     }
     runner::diagnose(format_args!("oracle: {broken}"));
     for line in why.lines() {

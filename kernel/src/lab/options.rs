@@ -38,6 +38,8 @@ pub struct Options {
     pub milliseconds: u64,
     /// Whether stores and TLB maintenance are delayed to their barriers.
     pub weak: bool,
+    /// What chance does then, for every schedule the same; 0: something else for each.
+    pub chance: u64,
     /// Whether every step is printed, also of a schedule that is right.
     pub trace: bool,
 }
@@ -55,8 +57,20 @@ impl Options {
         states: 1 << 16,
         milliseconds: 0,
         weak: false,
+        chance: 0,
         trace: false,
     };
+
+    /// The same with delays; random schedules where nothing else was asked for, since chance decides
+    /// beside the schedule.
+    #[must_use]
+    pub const fn weakened(mut self) -> Self {
+        self.weak = true;
+        if let Mode::Dfs = self.mode {
+            self.mode = Mode::Random;
+        }
+        self
+    }
 
     /// Takes `key=value`; `None` if the key is none of ours, `Some(false)` if the value is wrong.
     pub fn take(&mut self, key: &str, value: &'static str) -> Option<bool> {
@@ -74,6 +88,7 @@ impl Options {
                 explore::schedule::Schedule::parse(value).is_ok()
             }
             "weak" => flag(&mut self.weak, value),
+            "chance" => set(&mut self.chance, value),
             "trace" => flag(&mut self.trace, value),
             _ => return None,
         })

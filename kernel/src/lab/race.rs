@@ -13,7 +13,7 @@ use super::engine::{self, hook};
 use crate::arch::access::{probe_read_u64, probe_write_u64};
 use crate::mem::arena::KernelArena;
 use crate::mem::kmap::to_virt;
-use crate::prog::program::Program;
+use crate::prog::program::{Code, Program};
 use crate::prog::{kfunc, running};
 use crate::runner::Outcome;
 
@@ -54,6 +54,18 @@ pub struct Ground {
     pub frames: usize,
 }
 
+/// Code of a program that does nothing of its own: kernel functions are called on its behalf.
+pub struct Idle;
+
+/// See [`Idle`].
+pub static IDLE: Idle = Idle;
+
+impl Code for Idle {
+    fn run(&self, _: &Program, _: u64) -> u64 {
+        0
+    }
+}
+
 /// Where the word lies in each page by which the lab sees which frame an access reaches: the last.
 const MARK: u64 = PAGE_SIZE - 8;
 
@@ -72,9 +84,16 @@ pub fn drain(program: &Program) {
     }
 }
 
+/// Fills the first word of every frame that allocations can take, as an earlier owner would have.
+pub fn soil_frames(word: u64) {
+    let frames = engine::between(|core| core.pool.clone());
+    frames.into_iter().for_each(|frame| direct(frame, 0).store(word, Ordering::Relaxed));
+}
+
 /// A kernel function's read of the word at `at`, which may fault and be recovered.
 pub fn read(at: VirtAddr) -> u64 {
     engine::step(StepPoint::Access, at.page_base().get());
+    hook::before_an_access();
     let value = kfunc::read_word(at);
     see_where_it_went(at);
     value
@@ -83,6 +102,7 @@ pub fn read(at: VirtAddr) -> u64 {
 /// A kernel function's write, as [`read`].
 pub fn write(at: VirtAddr, value: u64) {
     engine::step(StepPoint::Access, at.page_base().get());
+    hook::before_an_access();
     kfunc::write_word(at, value);
     see_where_it_went(at);
 }
@@ -90,6 +110,7 @@ pub fn write(at: VirtAddr, value: u64) {
 /// A read of `at` that gives up where nothing is mapped.
 pub fn try_read(at: VirtAddr) -> Option<u64> {
     engine::step(StepPoint::Access, at.page_base().get());
+    hook::before_an_access();
     let value = probe_read_u64(at).ok()?;
     see_where_it_went(at);
     Some(value)
@@ -98,6 +119,7 @@ pub fn try_read(at: VirtAddr) -> Option<u64> {
 /// A write to `at` that gives up where nothing is mapped; whether it was made.
 pub fn try_write(at: VirtAddr, value: u64) -> bool {
     engine::step(StepPoint::Access, at.page_base().get());
+    hook::before_an_access();
     // SAFETY: pages of arenas hold no Rust values.
     let done = unsafe { probe_write_u64(at, value) }.is_ok();
     if done {

@@ -11,6 +11,7 @@ use crate::arch::{atomic, barrier, tlb, zero};
 #[cfg(feature = "lab")]
 use crate::lab::engine;
 use crate::lab::engine::hook;
+use crate::lab::engine::weak::Delayed;
 use crate::mem::events::{self, Kind};
 use crate::mem::frame;
 use crate::mem::kmap::to_virt;
@@ -21,6 +22,15 @@ use crate::mem::lock::IrqSpinLock;
 pub struct Machine;
 
 impl Hw for Machine {
+    #[inline(always)]
+    fn load(&self, word: &AtomicU64) -> u64 {
+        #[cfg(feature = "lab")]
+        if let Some(coherent) = hook::coherent(address_of(word)) {
+            return coherent;
+        }
+        word.load(Ordering::Relaxed)
+    }
+
     // Inlined into the protocols: `try_set` must be the bare sequence of its instructions.
     #[inline(always)]
     fn compare_exchange(
@@ -30,6 +40,10 @@ impl Hw for Machine {
         new: u64,
         order: Ordering,
     ) -> Result<u64, u64> {
+        #[cfg(feature = "lab")]
+        if hook::delays(address_of(word)) {
+            return delayed_exchange(word, current, new, order);
+        }
         let outcome = atomic::compare_exchange(word, current, new, order);
         let (kind, old) = match outcome {
             Ok(old) => (Kind::Cas, old),
@@ -42,6 +56,10 @@ impl Hw for Machine {
 
     #[inline(always)]
     fn swap(&self, word: &AtomicU64, new: u64, order: Ordering) -> u64 {
+        #[cfg(feature = "lab")]
+        if hook::delays(address_of(word)) {
+            return delayed_swap(word, new, order);
+        }
         let old = atomic::swap(word, new, order);
         events::note(Kind::Swap, address_of(word), old, new);
         lab_wrote(word, old, new, true);
@@ -50,6 +68,10 @@ impl Hw for Machine {
 
     #[cfg(feature = "lab")]
     fn store(&self, word: &AtomicU64, new: u64) {
+        if hook::delays(address_of(word)) {
+            delayed_swap(word, new, Ordering::Relaxed);
+            return;
+        }
         let old = word.load(Ordering::Relaxed);
         word.store(new, Ordering::Relaxed);
         events::note(Kind::Store, address_of(word), old, new);
@@ -77,7 +99,9 @@ impl Hw for Machine {
 
     #[inline(always)]
     fn tlbi_vaale1is(&self, page: VirtAddr) {
-        tlb::vaale1is(page);
+        if !(cfg!(feature = "lab") && hook::delay(Delayed::Tlbi(Some(page)))) {
+            tlb::vaale1is(page);
+        }
         events::note(Kind::Tlbi, page.get(), 0, 0);
         #[cfg(feature = "lab")]
         hook::tlbi(Some(page));
@@ -85,7 +109,9 @@ impl Hw for Machine {
 
     #[inline(always)]
     fn tlbi_vmalle1is(&self) {
-        tlb::vmalle1is();
+        if !(cfg!(feature = "lab") && hook::delay(Delayed::Tlbi(None))) {
+            tlb::vmalle1is();
+        }
         events::note(Kind::TlbiAll, 0, 0, 0);
         #[cfg(feature = "lab")]
         hook::tlbi(None);
@@ -123,13 +149,62 @@ impl Frames for Machine {
     }
 
     fn zero(&self, frame: Frame) {
-        // SAFETY: the caller owns the frame, and the direct map makes all of it writable.
-        unsafe { zero::page(to_virt(frame.start())) }
+        if !(cfg!(feature = "lab") && hook::delay(Delayed::Zero(frame))) {
+            zero_now(frame);
+        }
     }
 }
 
 impl Platform for Machine {
     type Lock<T: Send> = IrqSpinLock<T>;
+}
+
+/// Fills a frame with zeroes. Its owner asks for it, the lab perhaps later than it did.
+pub fn zero_now(frame: Frame) {
+    // SAFETY: the owner wanted it zeroed, and the direct map makes all of it writable.
+    unsafe { zero::page(to_virt(frame.start())) }
+}
+
+/// The TLBI that was delayed, of a page or of all, with the DSB that makes it effective.
+pub fn tlbi_now(page: Option<VirtAddr>) {
+    barrier::dsb_ishst();
+    match page {
+        Some(page) => tlb::vaale1is(page),
+        None => tlb::vmalle1is(),
+    }
+    barrier::dsb_ish();
+}
+
+/// The store to the descriptor at `slot` that was delayed.
+pub fn store_word(slot: u64, value: u64) {
+    // SAFETY: the lab delays changes of descriptors that it watches, which are words of live tables
+    // in the direct map.
+    unsafe { &*(slot as *const AtomicU64) }.store(value, Ordering::Relaxed);
+    barrier::dsb_ishst();
+}
+
+/// A compare-and-swap that loads and atomics see at once and table walks later.
+#[cfg(feature = "lab")]
+fn delayed_exchange(word: &AtomicU64, current: u64, new: u64, order: Ordering) -> Result<u64, u64> {
+    let found = Machine.load(word);
+    if found != current {
+        events::note(Kind::CasLost, address_of(word), found, new);
+        lab_wrote(word, found, new, false);
+        return Err(found);
+    }
+    delayed_swap(word, new, order);
+    Ok(found)
+}
+
+/// An exchange of that kind.
+#[cfg(feature = "lab")]
+fn delayed_swap(word: &AtomicU64, new: u64, order: Ordering) -> u64 {
+    let old = Machine.load(word);
+    let release = matches!(order, Ordering::Release | Ordering::AcqRel | Ordering::SeqCst);
+    hook::delay(Delayed::Pte { slot: address_of(word), value: new, release });
+    events::note(Kind::Swap, address_of(word), old, new);
+    lab_wrote(word, old, new, true);
+    old
 }
 
 /// Tells the lab of a change to a descriptor.

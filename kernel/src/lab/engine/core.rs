@@ -13,6 +13,7 @@ use explore::schedule::{Choice, Choices, Schedule};
 use explore::strategy::{Decision, Strategy};
 
 use super::timeline::{Entry, Timeline};
+use super::weak::Weak;
 
 /// Steps after which a schedule that has not ended never will: far more than any scenario takes.
 const STEP_LIMIT: u32 = 4000;
@@ -58,6 +59,10 @@ pub struct Core {
     ticks: u32,
     /// The longest schedule so far, in steps.
     pub longest: u32,
+    /// The seed of what chance does in this schedule; 0 where nothing is delayed.
+    pub chance: u64,
+    /// What is delayed, if this exploration delays.
+    pub weak: Option<Weak>,
     /// The arena was destroyed by an actor.
     pub is_destroyed: bool,
     /// Violations seen by the abort handler less those reported.
@@ -81,6 +86,8 @@ impl Core {
             steps: 0,
             ticks: 0,
             longest: 0,
+            chance: 0,
+            weak: None,
             is_destroyed: false,
             unreported: 0,
         }

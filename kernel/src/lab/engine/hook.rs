@@ -1,12 +1,16 @@
 //! What the machine tells the lab, as it happens: writes to descriptors, TLBIs, DSBs, frames,
 //! violations and reports. The oracles watch these operations, never what a scenario means to do.
 
+use alloc::vec::Vec;
+
 use arena::addr::{Frame, PAGE_SIZE, VirtAddr};
 use arena::pte::Pte;
 use explore::ghost::Broken;
 
+use super::weak::{Delayed, Weak};
 use super::{Core, Entry, is_on, lose, with};
 use crate::arch::percpu::CpuId;
+use crate::mem::machine;
 
 /// A compare-and-swap, exchange or store on the descriptor at `slot`; `done` unless a
 /// compare-and-swap was lost.
@@ -42,6 +46,9 @@ pub fn tlbi(page: Option<VirtAddr>) {
 #[inline]
 pub fn dsb(full: bool) {
     if is_on() {
+        let cpu = CpuId::current().index();
+        let out = with(|core| core.weak.as_mut().map(|weak| weak.by_dsb(cpu, full)));
+        out.flatten().into_iter().for_each(let_out);
         tell(|core, cpu| {
             core.ghost.dsb(cpu, full);
             core.timeline.push(Entry::Dsb { cpu, full });
@@ -112,8 +119,79 @@ pub fn accessed(at: VirtAddr, reached: u64) {
     }
 }
 
-/// Just before this CPU comes to a step, or is through.
-pub fn before_a_step() {}
+/// The descriptor at `slot` as loads and atomics see it, where that is not what memory holds.
+#[inline]
+pub fn coherent(slot: u64) -> Option<u64> {
+    if !is_on() {
+        return None;
+    }
+    with(|core| core.weak.as_ref()?.coherent(slot))?
+}
+
+/// Whether a change of the descriptor at `slot` is to be delayed. If so, what must come before it has
+/// come.
+pub fn delays(slot: u64) -> bool {
+    if !is_on() {
+        return false;
+    }
+    let before = with(|core| {
+        let watched = core.ghost.page_of(slot).is_some();
+        core.weak.as_mut().filter(|_| watched).map(|weak| weak.before_change(slot))
+    });
+    before.flatten().map(let_out).is_some()
+}
+
+/// Delays what this CPU did; whether this exploration delays.
+pub fn delay(what: Delayed) -> bool {
+    let cpu = CpuId::current().index();
+    is_on() && with(|core| core.weak.as_mut().map(|weak| weak.delay(cpu, what))).flatten().is_some()
+}
+
+/// Just before this CPU comes to a step, or is through: chance lets something out.
+pub fn before_a_step() {
+    let out = with(|core| core.weak.as_mut().map(Weak::by_chance));
+    out.flatten().into_iter().for_each(let_out);
+}
+
+/// Just before this CPU's own access to memory: it sees its own zeroes.
+pub fn before_an_access() {
+    if is_on() {
+        let cpu = CpuId::current().index();
+        let out = with(|core| core.weak.as_mut().map(|weak| weak.own_zeroes(cpu)));
+        out.flatten().into_iter().for_each(let_out);
+    }
+}
+
+/// Lets everything out: the schedule is over.
+pub fn let_all_out() {
+    with(|core| core.weak.as_mut().map(Weak::all)).flatten().into_iter().for_each(let_out);
+}
+
+/// What was delayed takes effect.
+fn let_out(what: Vec<Delayed>) {
+    for delayed in what {
+        let object = match delayed {
+            Delayed::Pte { slot, value, .. } => {
+                machine::store_word(slot, value);
+                slot
+            }
+            Delayed::Zero(frame) => {
+                machine::zero_now(frame);
+                frame.start().get()
+            }
+            Delayed::Tlbi(page) => {
+                machine::tlbi_now(page);
+                page.map_or(0, VirtAddr::get)
+            }
+        };
+        with(|core| {
+            core.timeline.push(Entry::Drain { cpu: me(), object });
+            if let (Delayed::Pte { slot, .. }, Some(weak)) = (delayed, core.weak.as_mut()) {
+                weak.settled(slot);
+            }
+        });
+    }
+}
 
 fn tell(what: impl FnOnce(&mut Core, u8) -> Result<(), Broken>) {
     if let Some(Err(broken)) = with(|core| what(core, me())) {

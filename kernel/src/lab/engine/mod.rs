@@ -8,6 +8,7 @@
 mod core;
 pub mod hook;
 mod timeline;
+pub mod weak;
 
 use ::core::cell::UnsafeCell;
 use ::core::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -14,9 +14,9 @@ use arena::addr::VirtAddr;
 
 use super::{load, new_arena, page};
 use crate::lab::explore;
-use crate::lab::race::{self, Ground, Race};
+use crate::lab::race::{self, Ground, IDLE, Race};
 use crate::mem::arena::KernelArena;
-use crate::prog::program::{Code, Program};
+use crate::prog::program::Program;
 use crate::runner::item::variant;
 use crate::runner::{Ctx, Failure, Outcome, claim, item};
 
@@ -36,17 +36,6 @@ struct Actors {
     program: Arc<Program>,
     target: VirtAddr,
     allocated: AtomicBool,
-}
-
-/// The program does nothing of its own: its kernel function is called for it.
-struct Idle;
-
-static IDLE: Idle = Idle;
-
-impl Code for Idle {
-    fn run(&self, _: &Program, _: u64) -> u64 {
-        0
-    }
 }
 
 impl Race for Actors {

@@ -4,12 +4,14 @@ mod aa_fault;
 mod aa_same_slot;
 mod check_then_store;
 mod free_scratch;
+mod handler_retry;
 mod irq_enabled_lock;
 mod leaf_kfunc;
 mod not_ours;
 mod sticky_busy;
 mod two_faulters;
 mod window_edges;
+mod zero_then_publish;
 
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -7,7 +7,9 @@
 mod busy;
 mod frees_scratch;
 mod irqs_on;
+mod no_dsb;
 mod plain_store;
+mod relaxed_install;
 mod trylock_retry;
 
 use alloc::sync::Arc;
@@ -24,7 +26,9 @@ use crate::mem::arena::KernelArena;
 use busy::Busy;
 use frees_scratch::FreesScratch;
 use irqs_on::IrqsOn;
+use no_dsb::NoDsb;
 use plain_store::PlainStore;
+use relaxed_install::RelaxedInstall;
 use trylock_retry::TrylockRetry;
 
 /// How a variant makes an arena.
@@ -43,6 +47,8 @@ pub const VARIANTS: &[VariantEntry] = &[
     entry::<TombstoneProtocol>(),
     entry::<TrylockRetry>(),
     entry::<PlainStore>(),
+    entry::<RelaxedInstall>(),
+    entry::<NoDsb>(),
     entry::<Busy>(),
     entry::<FreesScratch>(),
     entry::<IrqsOn>(),
