@@ -181,6 +181,10 @@ impl Strategy for Dfs {
         !self.foreign
     }
 
+    fn wants_state(&self) -> bool {
+        self.visited.is_some()
+    }
+
     fn is_exhaustive(&self) -> bool {
         self.done
     }

@@ -318,6 +318,11 @@ impl Ghost {
         self.pages.iter().filter(own).count()
     }
 
+    /// The page number `n`, with what TLBs may hold of it.
+    pub fn watched(&self, n: usize) -> Option<(VirtAddr, View)> {
+        self.pages.get(n).map(|page| (page.page, page.view))
+    }
+
     /// The pages that are watched.
     pub fn pages(&self) -> impl Iterator<Item = VirtAddr> {
         self.pages.iter().map(|page| page.page)

@@ -95,14 +95,14 @@ impl Random {
     }
 
     fn uniform(&mut self, decision: &Decision) -> Choice {
-        if let Some(tick) = decision.choices.ticks().iter().next()
+        if let Some(tick) = decision.choices.ticks().nth(0)
             && self.rng.below(TICK_ODDS) == 0
         {
             return tick;
         }
         let cpus = decision.choices.cpus();
         let at = self.rng.below(cpus.len().max(1) as u64);
-        cpus.iter().nth(at as usize).unwrap_or(decision.default())
+        cpus.nth(at as usize).unwrap_or(decision.default())
     }
 
     fn by_priority(&mut self, decision: &Decision) -> Choice {

@@ -64,6 +64,10 @@ impl Choice {
         }
     }
 
+    const fn from_bit(bit: u8) -> Self {
+        if bit < MAX_CPUS as u8 { Self::Cpu(bit) } else { Self::Tick(bit - MAX_CPUS as u8) }
+    }
+
     fn letter(self) -> char {
         char::from(match self {
             Self::Cpu(cpu) => b'a' + cpu,
@@ -124,10 +128,19 @@ impl Choices {
         Choice::all().filter(move |choice| self.contains(*choice))
     }
 
+    /// The `n`th choice of [`iter`](Self::iter).
+    pub fn nth(self, n: usize) -> Option<Choice> {
+        let mut left = self.0;
+        for _ in 0..n {
+            left &= left.wrapping_sub(1);
+        }
+        (left != 0).then(|| Choice::from_bit(left.trailing_zeros() as u8))
+    }
+
     /// What is chosen where nothing is asked for: the CPU that runs, or the lowest that can.
     pub fn default(self, current: Option<u8>) -> Option<Choice> {
         let current = current.map(Choice::Cpu).filter(|choice| self.contains(*choice));
-        current.or_else(|| self.iter().next())
+        current.or_else(|| self.nth(0))
     }
 }
 
@@ -251,6 +264,7 @@ mod tests {
         assert_eq!(choices.default(None), Some(Choice::Cpu(1)));
         assert_eq!(Choices::NONE.default(Some(0)), None);
         assert_eq!(choices.len(), 3);
+        assert!((0..4).map(|n| choices.nth(n)).eq(choices.iter().map(Some).chain([None])));
         let rest = choices.without(Choices::NONE.with(Choice::Cpu(1)));
         assert!(rest.iter().eq([Choice::Cpu(2), Choice::Tick(2)]));
     }

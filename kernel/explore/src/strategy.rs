@@ -32,6 +32,11 @@ pub trait Strategy {
         false
     }
 
+    /// Whether it looks at [`Decision::state`], which costs something to keep.
+    fn wants_state(&self) -> bool {
+        false
+    }
+
     /// Decisions at which the code did not offer what it offered before, or what a token asks for:
     /// it does not depend on the schedule alone, and no verdict on it can be trusted.
     fn diverged(&self) -> u64 {

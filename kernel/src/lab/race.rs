@@ -138,7 +138,8 @@ pub fn stored(arena: &KernelArena, at: VirtAddr) -> Option<u64> {
 /// Looks through every watched page that the last schedule left, from this CPU: what the tables map
 /// must be what an access reaches, and what they do not map must fault.
 pub fn probe(_cpu: usize) {
-    for (page, view) in engine::between(|core| core.touched()) {
+    for n in 0.. {
+        let Some((page, view)) = engine::between(|core| core.watched(n)) else { return };
         match view {
             View::Valid(_) => {
                 see_where_it_went(page);

@@ -101,7 +101,8 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         let stamp = self.stamps(u64::from(range.pages));
         let mut old = [Pte::EMPTY; BATCH as usize];
         let mut any = false;
-        for (n, old) in old.iter_mut().take(range.pages as usize).enumerate() {
+        let old = &mut old[..range.pages as usize];
+        for (n, old) in old.iter_mut().enumerate() {
             let slot = machine.slot(table, index + n);
             // An empty slot has no translation to clear. If a fault fills it right after this
             // look, it holds scratch when the range is free, as after any later fault.
@@ -113,7 +114,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         if !any {
             return 0;
         }
-        self.flush_batch(range.start, &old);
+        self.flush_batch(range.start, old);
         let mut freed = 0;
         for (n, old) in old.iter().enumerate().filter(|(_, old)| old.state() != State::Empty) {
             machine.slot(table, index + n).retire(machine, stamp.nth(n as u64));

@@ -50,6 +50,7 @@ pub struct Core {
     /// early.
     pub pool: Vec<Frame>,
     order: Order,
+    wants_state: bool,
     actors: usize,
     status: [Status; MAX_CPUS],
     pending: [(StepPoint, u64); MAX_CPUS],
@@ -73,6 +74,7 @@ impl Core {
     /// A core for `actors` CPUs.
     pub fn new(strategy: Box<dyn Strategy + Send>, ghost: Ghost, actors: usize) -> Self {
         Self {
+            wants_state: strategy.wants_state(),
             strategy,
             ghost,
             timeline: Timeline::new(),
@@ -152,7 +154,8 @@ impl Core {
         if self.steps >= STEP_LIMIT {
             return Err(broken(Rule::NoProgress));
         }
-        let decision = Decision { current: self.current, choices, state: self.order.state() };
+        let state = if self.wants_state { self.order.state() } else { 0 };
+        let decision = Decision { current: self.current, choices, state };
         let choice = self.strategy.choose(&decision);
         self.schedule.push(choice);
         self.made(choice);
@@ -182,11 +185,15 @@ impl Core {
         self.current = Some(cpu as u8);
         if let Choice::Tick(_) = choice {
             self.ticks -= 1;
-            self.order.step(cpu, Access { kind: u32::MAX, object: cpu as u64, writes: true });
+            if self.wants_state {
+                self.order.step(cpu, Access { kind: u32::MAX, object: cpu as u64, writes: true });
+            }
             self.timeline.push(Entry::Tick { cpu: cpu as u8 });
         }
         self.timeline.push(Entry::Step { cpu: cpu as u8, point, object });
-        self.in_order(cpu, point, object);
+        if self.wants_state {
+            self.in_order(cpu, point, object);
+        }
     }
 
     fn in_order(&mut self, cpu: usize, point: StepPoint, object: u64) {
@@ -223,9 +230,9 @@ impl Core {
         self.pool.into_iter()
     }
 
-    /// The watched pages with what TLBs may hold of them.
-    pub fn touched(&self) -> Vec<(VirtAddr, View)> {
-        self.ghost.pages().filter_map(|page| Some((page, self.ghost.view(page)?))).collect()
+    /// The watched page number `n`, with what TLBs may hold of it.
+    pub fn watched(&self, n: usize) -> Option<(VirtAddr, View)> {
+        self.ghost.watched(n)
     }
 
     /// Who waits for what, for the report of a deadlock.

@@ -66,6 +66,7 @@ pub fn is_on() -> bool {
 }
 
 /// Whether this CPU is an actor in a schedule that runs.
+#[inline(always)]
 pub fn is_acting() -> bool {
     is_on() && ACTING.get().load(Ordering::Relaxed)
 }
@@ -129,9 +130,25 @@ pub fn ask_to_probe(cpu: usize) {
 /// says that it goes on.
 #[inline]
 pub fn step(point: StepPoint, object: u64) {
-    if is_acting() && with(|core| core.matters(point, object)) == Some(true) {
+    if is_acting() {
+        step_of_actor(point, object);
+    }
+}
+
+fn step_of_actor(point: StepPoint, object: u64) {
+    let me = CpuId::current().index();
+    if with(|core| core.weak.is_some()) == Some(true) {
         hook::before_a_step();
-        hand_over(|core, me| core.arrive(me, point, object));
+    }
+    // In one go: most steps end with this CPU going on.
+    let next = with(|core| {
+        core.matters(point, object).then(|| {
+            core.arrive(me, point, object);
+            core.next()
+        })
+    });
+    if let Some(Some(next)) = next {
+        go_on(me, next);
     }
 }
 
@@ -195,14 +212,22 @@ fn is_held_nothing() -> bool {
 /// it again.
 fn hand_over(note: impl FnOnce(&mut Core, usize)) {
     let me = CpuId::current().index();
-    with(|core| note(core, me));
-    let next = decide();
+    let next = with(|core| {
+        note(core, me);
+        core.next()
+    });
+    go_on(me, next.expect("an exploration is on"));
+}
+
+/// Gives the turn to whom `next` names; returns when this CPU has it.
+fn go_on(me: usize, next: Result<Next, Broken>) {
     match next {
-        Next::Run(Choice::Cpu(cpu)) if usize::from(cpu) == me => {}
-        _ => {
+        Ok(Next::Run(Choice::Cpu(cpu))) if usize::from(cpu) == me => {}
+        Ok(next) => {
             begin(next);
             wait_for_turn(me as u32);
         }
+        Err(broken) => lose(&broken, ""),
     }
     if RAISED.get().load(Ordering::Relaxed) {
         interrupt_here();
