@@ -23,8 +23,8 @@ pub fn wrote(slot: u64, old: u64, new: u64, done: bool) {
         let (old, new) = (Pte::from_bits(old), Pte::from_bits(new));
         let Some(page) = core.ghost.page_of(slot) else { return Ok(()) };
         let outcome = if done { core.ghost.write(cpu, slot, old, new) } else { Ok(()) };
-        let (view, page) = (core.ghost.view(page), page.get());
-        core.timeline.push(Entry::Pte { cpu, page, old, new, done, view });
+        let (seen, page) = (core.ghost.view(page).into(), page.get());
+        core.timeline.push(Entry::Pte { cpu, page, old, new, done, seen });
         outcome
     });
 }

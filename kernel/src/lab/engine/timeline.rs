@@ -3,12 +3,47 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use arena::addr::Frame;
 use arena::pte::Pte;
 use arena::step::StepPoint;
 use explore::ghost::{View, describe};
 
 /// Entries that are kept of one schedule.
 const KEPT: usize = 8192;
+
+/// A [`View`] in few bytes, since entries are written at every step: the frame's number below its
+/// kind, 0 for none.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen(u32);
+
+/// Bits of a frame's number: 30 reach 4 TiB.
+const FRAME_BITS: u32 = 30;
+
+const _: () = assert!(size_of::<Entry>() <= 32);
+
+impl From<Option<View>> for Seen {
+    fn from(view: Option<View>) -> Self {
+        let (kind, frame) = match view {
+            None => (0, 0),
+            Some(View::Clean) => (1, 0),
+            Some(View::Valid(frame)) => (2, frame.number()),
+            Some(View::Stale(frame)) => (3, frame.number()),
+        };
+        Self(kind << FRAME_BITS | frame as u32)
+    }
+}
+
+impl Seen {
+    fn view(self) -> Option<View> {
+        let frame = Frame::from_number(u64::from(self.0 & ((1 << FRAME_BITS) - 1)));
+        match self.0 >> FRAME_BITS {
+            0 => None,
+            1 => Some(View::Clean),
+            2 => Some(View::Valid(frame)),
+            _ => Some(View::Stale(frame)),
+        }
+    }
+}
 
 /// One thing that happened.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +75,7 @@ pub enum Entry {
         /// Whether the change took place: a compare-and-swap may be lost.
         done: bool,
         /// What TLBs may hold of the page then.
-        view: Option<View>,
+        seen: Seen,
     },
     /// A TLBI.
     Tlbi {
@@ -121,7 +156,7 @@ impl fmt::Display for Entry {
                 write!(f, "step cpu={cpu} what={} object={object:#x}", point.name())
             }
             Self::Tick { cpu } => write!(f, "tick cpu={cpu}"),
-            Self::Pte { cpu, page, old, new, done, view } => {
+            Self::Pte { cpu, page, old, new, done, seen } => {
                 let what = if done { "pte" } else { "lost" };
                 let (was, is) = (describe(old), describe(new));
                 write!(
@@ -131,7 +166,7 @@ impl fmt::Display for Entry {
                     new.bits()
                 )?;
                 write!(f, " was={was} is={is}")?;
-                view.iter().try_for_each(|view| write!(f, " tlb={view}"))
+                seen.view().iter().try_for_each(|view| write!(f, " tlb={view}"))
             }
             Self::Tlbi { cpu, page } => write!(f, "tlbi cpu={cpu} page={page:#x}"),
             Self::Dsb { cpu, full } => {
