@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use object::read::elf::{ElfFile64, ProgramHeader};
@@ -28,6 +28,21 @@ pub fn build(toolchain: &Toolchain, build: Build) -> Result<PathBuf> {
     if build == Build::Release {
         command.arg("--release");
     }
+    finish(toolchain, command)
+}
+
+/// Builds an optimised kernel without the lab from the sources in `root`, an absolute path, and
+/// returns the path of its ELF.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_bare(toolchain: &Toolchain, root: &Path) -> Result<PathBuf> {
+    let mut command = toolchain.cargo("build");
+    command.args(["--release", "--no-default-features"]).current_dir(root);
+    finish(toolchain, command)
+}
+
+fn finish(toolchain: &Toolchain, mut command: Command) -> Result<PathBuf> {
     command.args(["--message-format=json-render-diagnostics", "--quiet"]);
     let mut child = command
         .stdin(Stdio::null())

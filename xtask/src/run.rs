@@ -80,7 +80,14 @@ impl Kernel {
     /// # Errors
     /// It does not build.
     pub fn build(toolchain: &Toolchain, build: Build) -> Result<Self> {
-        let elf = image::build(toolchain, build)?;
+        Self::of(image::build(toolchain, build)?)
+    }
+
+    /// The kernel that was built at `elf`.
+    ///
+    /// # Errors
+    /// It is no kernel.
+    pub fn of(elf: PathBuf) -> Result<Self> {
         let flat = image::flat(&elf)?;
         Ok(Self { elf, flat })
     }

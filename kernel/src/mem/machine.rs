@@ -9,13 +9,14 @@ use arena::sync::{AtomicU64, Ordering};
 
 use crate::arch::{atomic, barrier, tlb, zero};
 #[cfg(feature = "lab")]
-use crate::lab::engine;
-use crate::lab::engine::hook;
-use crate::lab::engine::weak::Delayed;
+use crate::lab::engine::{self, hook, weak::Delayed};
 use crate::mem::events::{self, Kind};
 use crate::mem::frame;
 use crate::mem::kmap::to_virt;
 use crate::mem::lock::IrqSpinLock;
+
+#[cfg(feature = "lab")]
+pub mod lab;
 
 /// This machine. A value without size: all state is in registers and memory.
 #[derive(Clone, Copy)]
@@ -42,7 +43,7 @@ impl Hw for Machine {
     ) -> Result<u64, u64> {
         #[cfg(feature = "lab")]
         if hook::delays(address_of(word)) {
-            return delayed_exchange(word, current, new, order);
+            return lab::delayed_exchange(word, current, new, order);
         }
         let outcome = atomic::compare_exchange(word, current, new, order);
         let (kind, old) = match outcome {
@@ -50,7 +51,8 @@ impl Hw for Machine {
             Err(found) => (Kind::CasLost, found),
         };
         events::note(kind, address_of(word), old, new);
-        lab_wrote(word, old, new, outcome.is_ok());
+        #[cfg(feature = "lab")]
+        lab::wrote(word, old, new, outcome.is_ok());
         outcome
     }
 
@@ -58,24 +60,25 @@ impl Hw for Machine {
     fn swap(&self, word: &AtomicU64, new: u64, order: Ordering) -> u64 {
         #[cfg(feature = "lab")]
         if hook::delays(address_of(word)) {
-            return delayed_swap(word, new, order);
+            return lab::delayed_swap(word, new, order);
         }
         let old = atomic::swap(word, new, order);
         events::note(Kind::Swap, address_of(word), old, new);
-        lab_wrote(word, old, new, true);
+        #[cfg(feature = "lab")]
+        lab::wrote(word, old, new, true);
         old
     }
 
     #[cfg(feature = "lab")]
     fn store(&self, word: &AtomicU64, new: u64) {
         if hook::delays(address_of(word)) {
-            delayed_swap(word, new, Ordering::Relaxed);
+            lab::delayed_swap(word, new, Ordering::Relaxed);
             return;
         }
         let old = word.load(Ordering::Relaxed);
         word.store(new, Ordering::Relaxed);
         events::note(Kind::Store, address_of(word), old, new);
-        lab_wrote(word, old, new, true);
+        lab::wrote(word, old, new, true);
     }
 
     #[inline(always)]
@@ -99,9 +102,12 @@ impl Hw for Machine {
 
     #[inline(always)]
     fn tlbi_vaale1is(&self, page: VirtAddr) {
-        if !(cfg!(feature = "lab") && hook::delay(Delayed::Tlbi(Some(page)))) {
+        #[cfg(feature = "lab")]
+        if !hook::delay(Delayed::Tlbi(Some(page))) {
             tlb::vaale1is(page);
         }
+        #[cfg(not(feature = "lab"))]
+        tlb::vaale1is(page);
         events::note(Kind::Tlbi, page.get(), 0, 0);
         #[cfg(feature = "lab")]
         hook::tlbi(Some(page));
@@ -109,9 +115,12 @@ impl Hw for Machine {
 
     #[inline(always)]
     fn tlbi_vmalle1is(&self) {
-        if !(cfg!(feature = "lab") && hook::delay(Delayed::Tlbi(None))) {
+        #[cfg(feature = "lab")]
+        if !hook::delay(Delayed::Tlbi(None)) {
             tlb::vmalle1is();
         }
+        #[cfg(not(feature = "lab"))]
+        tlb::vmalle1is();
         events::note(Kind::TlbiAll, 0, 0, 0);
         #[cfg(feature = "lab")]
         hook::tlbi(None);
@@ -149,9 +158,11 @@ impl Frames for Machine {
     }
 
     fn zero(&self, frame: Frame) {
-        if !(cfg!(feature = "lab") && hook::delay(Delayed::Zero(frame))) {
-            zero_now(frame);
+        #[cfg(feature = "lab")]
+        if hook::delay(Delayed::Zero(frame)) {
+            return;
         }
+        zero_now(frame);
     }
 }
 
@@ -163,56 +174,6 @@ impl Platform for Machine {
 pub fn zero_now(frame: Frame) {
     // SAFETY: the owner wanted it zeroed, and the direct map makes all of it writable.
     unsafe { zero::page(to_virt(frame.start())) }
-}
-
-/// The TLBI that was delayed, of a page or of all, with the DSB that makes it effective.
-pub fn tlbi_now(page: Option<VirtAddr>) {
-    barrier::dsb_ishst();
-    match page {
-        Some(page) => tlb::vaale1is(page),
-        None => tlb::vmalle1is(),
-    }
-    barrier::dsb_ish();
-}
-
-/// The store to the descriptor at `slot` that was delayed.
-pub fn store_word(slot: u64, value: u64) {
-    // SAFETY: the lab delays changes of descriptors that it watches, which are words of live tables
-    // in the direct map.
-    unsafe { &*(slot as *const AtomicU64) }.store(value, Ordering::Relaxed);
-    barrier::dsb_ishst();
-}
-
-/// A compare-and-swap that loads and atomics see at once and table walks later.
-#[cfg(feature = "lab")]
-fn delayed_exchange(word: &AtomicU64, current: u64, new: u64, order: Ordering) -> Result<u64, u64> {
-    let found = Machine.load(word);
-    if found != current {
-        events::note(Kind::CasLost, address_of(word), found, new);
-        lab_wrote(word, found, new, false);
-        return Err(found);
-    }
-    delayed_swap(word, new, order);
-    Ok(found)
-}
-
-/// An exchange of that kind.
-#[cfg(feature = "lab")]
-fn delayed_swap(word: &AtomicU64, new: u64, order: Ordering) -> u64 {
-    let old = Machine.load(word);
-    let release = matches!(order, Ordering::Release | Ordering::AcqRel | Ordering::SeqCst);
-    hook::delay(Delayed::Pte { slot: address_of(word), value: new, release });
-    events::note(Kind::Swap, address_of(word), old, new);
-    lab_wrote(word, old, new, true);
-    old
-}
-
-/// Tells the lab of a change to a descriptor.
-#[inline(always)]
-fn lab_wrote(word: &AtomicU64, old: u64, new: u64, done: bool) {
-    if cfg!(feature = "lab") {
-        hook::wrote(address_of(word), old, new, done);
-    }
 }
 
 #[inline(always)]

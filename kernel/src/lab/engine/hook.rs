@@ -172,7 +172,7 @@ fn let_out(what: Vec<Delayed>) {
     for delayed in what {
         let object = match delayed {
             Delayed::Pte { slot, value, .. } => {
-                machine::store_word(slot, value);
+                machine::lab::store_word(slot, value);
                 slot
             }
             Delayed::Zero(frame) => {
@@ -180,7 +180,7 @@ fn let_out(what: Vec<Delayed>) {
                 frame.start().get()
             }
             Delayed::Tlbi(page) => {
-                machine::tlbi_now(page);
+                machine::lab::tlbi_now(page);
                 page.map_or(0, VirtAddr::get)
             }
         };

@@ -8,6 +8,7 @@ mod host;
 mod judges;
 mod midway;
 mod select;
+mod steps;
 mod timing;
 mod walker;
 mod work;
@@ -30,7 +31,7 @@ use crate::record::{Record, Totals, exit_of};
 use crate::report::{Terminal, closing_line, put, write_files};
 use crate::run::{self, Kernel};
 use crate::symbol::Symbols;
-use crate::toolchain;
+use crate::toolchain::{self, Toolchain};
 
 use select::Selection;
 pub use work::{Job, off};
@@ -44,6 +45,7 @@ struct Bed<'a> {
     qemu: Qemu,
     kernels: HashMap<Build, Kernel>,
     items: Vec<Item>,
+    toolchain: Toolchain,
 }
 
 /// Runs the command.
@@ -66,7 +68,8 @@ pub fn run(options: &Options) -> Result<Exit> {
         }
     }
     let items = items::read(&kernels[&Build::Release].elf)?;
-    let bed = Bed { options, selection, machines, qemu: qemus[0].clone(), kernels, items };
+    let bed =
+        Bed { options, selection, machines, qemu: qemus[0].clone(), kernels, items, toolchain };
     let jobs = bed.jobs(options.seed)?;
     if options.list {
         jobs.iter().flat_map(|job| &job.tests).for_each(|test| put(&format!("{test}\n")));
@@ -78,7 +81,7 @@ pub fn run(options: &Options) -> Result<Exit> {
     }
     let qemus: Vec<_> = qemus.iter().map(ToString::to_string).collect();
     let (under, machines) = (qemus.join(", "), bed.machines.len());
-    put(&format!("guest: {under}, {machines} machines, kernel built with {toolchain}\n"));
+    put(&format!("guest: {under}, {machines} machines, kernel built with {}\n", bed.toolchain));
     let records = bed.rounds(host)?;
     if std::env::var_os("FAULTLINE_REPORT").is_none_or(|value| value != "none") {
         write_files(&records)?;
@@ -146,6 +149,7 @@ impl Bed<'_> {
         let mut own = selftest::jobs(&self.qemu, release, &self.items);
         own.extend(hang::jobs(&self.qemu, release, &self.items));
         own.extend(walker::jobs(&self.qemu, release, &self.items));
+        own.push(steps::job(&self.toolchain, &self.qemu, &self.items));
         own.push(midway::job(&self.qemu, release, &self.items));
         own.extend(debugger::jobs(&self.options.setup, &self.qemu, release, &self.items)?);
         own.retain(|job| {
