@@ -3,11 +3,14 @@
 mod aa_fault;
 mod aa_same_slot;
 mod check_then_store;
+mod fault_vs_alloc;
 mod free_scratch;
 mod handler_retry;
 mod irq_enabled_lock;
 mod leaf_kfunc;
+mod no_bbm_replace;
 mod not_ours;
+mod stage;
 mod sticky_busy;
 mod two_faulters;
 mod window_edges;

@@ -1,0 +1,222 @@
+//! What most races stand on: an arena of the run's variant, one page of it that everybody is after,
+//! and a program for whose sake kernel functions touch that page.
+
+use alloc::sync::Arc;
+use alloc::vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use arena::addr::{PAGE_SIZE, VirtAddr};
+use arena::arena::Stats;
+use arena::stream::Record;
+
+use super::{load, new_arena, page};
+use crate::fault;
+use crate::lab::engine::{self, Entry};
+use crate::lab::options::Mode;
+use crate::lab::race::{self, Ground};
+use crate::mem::arena::KernelArena;
+use crate::prog::program::{Code, Program};
+use crate::runner::{Ctx, Failure, Outcome, claim};
+
+/// Index of the page that everybody is after; the next one is the second page.
+const TARGET: u32 = 3;
+/// Frames that allocations of one schedule can take.
+const FRAMES: usize = 4;
+/// Bytes of each stream of a program that lives for one schedule.
+const SMALL_STREAM: usize = 4096;
+
+/// See the module.
+pub struct Stage {
+    /// The arena.
+    pub arena: Arc<KernelArena>,
+    /// The program of which nothing runs: kernel functions are called for it.
+    pub program: Arc<Program>,
+    /// The page that everybody is after.
+    pub target: VirtAddr,
+    /// The figures when the schedule began.
+    began: Began,
+    met: AtomicU64,
+}
+
+/// How often things had happened when a schedule began.
+#[derive(Default)]
+struct Began {
+    scratch_installs: AtomicU64,
+    lost_installs: AtomicU64,
+    spurious_faults: AtomicU64,
+    aborts: AtomicU64,
+}
+
+/// What happened in a schedule.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Aborts on arena addresses, however they were settled.
+    pub aborts: u64,
+    /// Those that installed scratch.
+    pub installed: u64,
+    /// Those that lost to another installer.
+    pub lost: u64,
+    /// Those that found the page mapped.
+    pub spurious: u64,
+}
+
+/// The program does nothing of its own.
+struct Idle;
+
+static IDLE: Idle = Idle;
+
+impl Code for Idle {
+    fn run(&self, _: &Program, _: u64) -> u64 {
+        0
+    }
+}
+
+impl Stage {
+    /// An empty arena and an idle program.
+    ///
+    /// # Errors
+    /// What could not be made.
+    pub fn new(ctx: &Ctx) -> Result<Self, Failure> {
+        let arena = new_arena(ctx)?;
+        let program = load("idle", &IDLE, &arena)?;
+        let target = page(&arena, TARGET);
+        Ok(Self { arena, program, target, began: Began::default(), met: AtomicU64::new(0) })
+    }
+
+    /// The page behind the target.
+    pub fn second(&self) -> VirtAddr {
+        self.target.offset(PAGE_SIZE)
+    }
+
+    /// The ground of a race of `actors` about both pages.
+    pub fn ground(&self, actors: usize) -> Ground {
+        let pages = vec![self.target, self.second()];
+        Ground { arena: self.arena.clone(), actors, pages, frames: FRAMES }
+    }
+
+    /// Empties both pages and the program's stream, and takes the figures.
+    ///
+    /// # Errors
+    /// The arena's.
+    pub fn clear(&self) -> Outcome {
+        self.arena.free(self.target, 2).map_err(Failure::of("free"))?;
+        race::drain(&self.program);
+        self.begin()
+    }
+
+    /// As [`clear`](Self::clear), with scratch in the target that an old violation left.
+    ///
+    /// # Errors
+    /// The arena's.
+    pub fn clear_to_scratch(&self) -> Outcome {
+        self.clear()?;
+        self.wild(|| race::read(self.target));
+        race::drain(&self.program);
+        claim!(self.holds_scratch(self.target), "no scratch was left");
+        self.begin()
+    }
+
+    /// Makes an access of a kernel function that the idle program called.
+    pub fn wild<R>(&self, access: impl FnOnce() -> R) -> Option<R> {
+        race::on_behalf_of(&self.program, access)
+    }
+
+    /// Whether the entry of `at` maps scratch.
+    pub fn holds_scratch(&self, at: VirtAddr) -> bool {
+        self.arena.entry(at).and_then(|entry| entry.frame()) == Some(self.arena.scratch())
+    }
+
+    /// What happened since [`clear`](Self::clear).
+    ///
+    /// # Errors
+    /// The arena's lock is held.
+    pub fn seen(&self) -> Result<Seen, Failure> {
+        let stats = self.stats()?;
+        let since = |began: &AtomicU64, now: u64| now - began.load(Ordering::Relaxed);
+        Ok(Seen {
+            aborts: since(&self.began.aborts, aborts()),
+            installed: since(&self.began.scratch_installs, stats.scratch_installs),
+            lost: since(&self.began.lost_installs, stats.lost_installs),
+            spurious: since(&self.began.spurious_faults, stats.spurious_faults),
+        })
+    }
+
+    /// Claims that each abort which found no page is on the stream of the idle program once, and
+    /// returns what happened. Empties the stream.
+    ///
+    /// # Errors
+    /// The claim.
+    pub fn each_reported(&self) -> Result<Seen, Failure> {
+        let seen = self.seen()?;
+        let reports = reports(&self.program);
+        let wild = seen.aborts - seen.spurious;
+        claim!(reports == wild, "{reports} reports of {wild} wild accesses ({seen:?})");
+        Ok(seen)
+    }
+
+    /// Notes that this schedule met the window that the race is about.
+    pub fn meet(&self) {
+        self.met.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells how many schedules met the window; an exploration of all must have.
+    ///
+    /// # Errors
+    /// None did.
+    pub fn met(&self, ctx: &Ctx, what: &str) -> Outcome {
+        let met = self.met.load(Ordering::Relaxed);
+        ctx.note(format_args!("{met} schedules in which {what}"));
+        claim!(met > 0 || ctx.lab().mode != Mode::Dfs, "no schedule in which {what}");
+        Ok(())
+    }
+
+    fn begin(&self) -> Outcome {
+        let stats = self.stats()?;
+        let now = |began: &AtomicU64, now: u64| began.store(now, Ordering::Relaxed);
+        now(&self.began.scratch_installs, stats.scratch_installs);
+        now(&self.began.lost_installs, stats.lost_installs);
+        now(&self.began.spurious_faults, stats.spurious_faults);
+        now(&self.began.aborts, aborts());
+        Ok(())
+    }
+
+    fn stats(&self) -> Result<Stats, Failure> {
+        self.arena.stats().map_err(Failure::of_debug("arena lock"))
+    }
+}
+
+/// A program for one schedule: one that faults is aborted, and does not run in the next.
+///
+/// # Errors
+/// No memory for it.
+pub fn new_program(
+    name: &'static str,
+    code: &'static dyn Code,
+    arena: &Arc<KernelArena>,
+) -> Result<Arc<Program>, Failure> {
+    Program::load_with_streams(name, code, Some(arena.clone()), SMALL_STREAM)
+        .map_err(Failure::of_debug("program"))
+}
+
+/// Takes every violation off the program's stderr; returns how many there were.
+pub fn reports(program: &Program) -> u64 {
+    let Some(reader) = program.stderr.reader() else { return 0 };
+    reader.filter(|record| matches!(record, Record::Violation(_))).count() as u64
+}
+
+/// Writes to watched descriptors that took place in the schedule, by CPUs that `by` chooses.
+pub fn descriptor_writes(by: impl Fn(u8) -> bool, what: impl Fn(&Entry) -> bool) -> usize {
+    engine::between(|core| {
+        let (entries, _) = core.timeline.entries();
+        let counts = |entry: &&Entry| {
+            matches!(entry, Entry::Pte { cpu, done: true, .. } if by(*cpu)) && what(entry)
+        };
+        entries.iter().filter(counts).count()
+    })
+}
+
+/// Aborts that were recovered or found spurious, since the machine began.
+fn aborts() -> u64 {
+    let fault::Counts { recovered, spurious, .. } = &fault::COUNTS;
+    recovered.load(Ordering::Relaxed) + spurious.load(Ordering::Relaxed)
+}
