@@ -3,16 +3,20 @@
 mod aa_fault;
 mod aa_same_slot;
 mod check_then_store;
+mod fault_storm;
 mod fault_vs_alloc;
 mod free_scratch;
 mod handler_retry;
 mod irq_enabled_lock;
 mod leaf_kfunc;
+mod masked_repeat;
 mod no_bbm_replace;
 mod not_ours;
+mod spurious;
 mod stage;
 mod sticky_busy;
 mod two_faulters;
+mod two_faulters_explored;
 mod window_edges;
 mod zero_then_publish;
 

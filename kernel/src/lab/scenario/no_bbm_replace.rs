@@ -101,8 +101,7 @@ impl Race for Actors {
 fn no_bbm_replace(ctx: &Ctx) -> Outcome {
     let stage = Stage::new(ctx)?;
     let ground = stage.ground(2);
-    let actors =
-        Actors { stage, returned: AtomicBool::new(false), saw: AtomicBool::new(false) };
+    let actors = Actors { stage, returned: AtomicBool::new(false), saw: AtomicBool::new(false) };
     explore::run(ctx, &ground, &actors)?;
     actors.stage.met(ctx, "B wrote behind L's return")
 }

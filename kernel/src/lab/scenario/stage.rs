@@ -3,11 +3,13 @@
 
 use alloc::sync::Arc;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arena::addr::{PAGE_SIZE, VirtAddr};
 use arena::arena::Stats;
-use arena::stream::Record;
+use arena::pte::State;
+use arena::stream::{Record, Violation};
 
 use super::{load, new_arena, page};
 use crate::fault;
@@ -148,7 +150,7 @@ impl Stage {
     /// The claim.
     pub fn each_reported(&self) -> Result<Seen, Failure> {
         let seen = self.seen()?;
-        let reports = reports(&self.program);
+        let reports = violations(&self.program).len() as u64;
         let wild = seen.aborts - seen.spurious;
         claim!(reports == wild, "{reports} reports of {wild} wild accesses ({seen:?})");
         Ok(seen)
@@ -198,18 +200,23 @@ pub fn new_program(
         .map_err(Failure::of_debug("program"))
 }
 
-/// Takes every violation off the program's stderr; returns how many there were.
-pub fn reports(program: &Program) -> u64 {
-    let Some(reader) = program.stderr.reader() else { return 0 };
-    reader.filter(|record| matches!(record, Record::Violation(_))).count() as u64
+/// Takes every violation off the program's stderr.
+pub fn violations(program: &Program) -> Vec<Violation> {
+    let Some(reader) = program.stderr.reader() else { return Vec::new() };
+    let of_violation = |record| match record {
+        Record::Violation(violation) => Some(violation),
+        Record::Text(_) => None,
+    };
+    reader.filter_map(of_violation).collect()
 }
 
-/// Writes to watched descriptors that took place in the schedule, by CPUs that `by` chooses.
-pub fn descriptor_writes(by: impl Fn(u8) -> bool, what: impl Fn(&Entry) -> bool) -> usize {
+/// Changes of watched descriptors in the schedule whose states before and behind `are` such.
+pub fn descriptor_writes(are: impl Fn(State, State) -> bool) -> usize {
     engine::between(|core| {
         let (entries, _) = core.timeline.entries();
-        let counts = |entry: &&Entry| {
-            matches!(entry, Entry::Pte { cpu, done: true, .. } if by(*cpu)) && what(entry)
+        let counts = |entry: &&Entry| match **entry {
+            Entry::Pte { old, new, done: true, .. } => are(old.state(), new.state()),
+            _ => false,
         };
         entries.iter().filter(counts).count()
     })
