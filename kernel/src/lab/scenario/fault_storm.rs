@@ -66,7 +66,7 @@ impl Race for Actors {
     fn check(&self) -> Outcome {
         claim!(self.allocated.load(Ordering::Relaxed), "the allocation failed");
         claim!(!self.stage.holds_scratch(self.stage.target), "scratch is still mapped");
-        let seen = self.stage.each_reported()?;
+        let seen = self.stage.each_reported(None)?;
         let breaks = descriptor_writes(|old, new| old == State::Valid && new != State::Valid);
         claim!(
             breaks as u64 <= 1 + seen.installed,

@@ -52,7 +52,7 @@ impl Race for Actors {
 
     fn check(&self) -> Outcome {
         claim!(self.allocated.load(Ordering::Relaxed), "the allocation failed");
-        let seen = self.stage.each_reported()?;
+        let seen = self.stage.each_reported(None)?;
         // F never found scratch that it had not put there: what it lost to is L's page.
         if seen.lost > 0 {
             self.stage.meet();

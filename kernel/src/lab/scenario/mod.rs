@@ -1,13 +1,16 @@
 //! One file a race of the catalogue. Each reads as the mail does: actors, steps, expectation.
 
 mod aa_fault;
+mod aa_fault_explored;
 mod aa_same_slot;
+mod aa_same_slot_explored;
 mod check_then_store;
 mod fault_storm;
 mod fault_vs_alloc;
 mod free_scratch;
 mod handler_retry;
 mod irq_enabled_lock;
+mod irq_enabled_lock_explored;
 mod leaf_kfunc;
 mod masked_repeat;
 mod no_bbm_replace;
@@ -15,8 +18,10 @@ mod not_ours;
 mod spurious;
 mod stage;
 mod sticky_busy;
+mod sticky_busy_explored;
 mod two_faulters;
 mod two_faulters_explored;
+mod under_lock;
 mod window_edges;
 mod zero_then_publish;
 

@@ -94,7 +94,7 @@ impl Race for Actors {
             let stored = race::stored(&self.stage.arena, self.stage.target);
             claim!(stored == Some(BEHIND), "B's write behind L's return is lost: {stored:x?}");
         }
-        self.stage.each_reported().map(drop)
+        self.stage.each_reported(None).map(drop)
     }
 }
 

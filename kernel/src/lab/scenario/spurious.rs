@@ -51,7 +51,7 @@ impl Race for Actors {
 
     fn check(&self) -> Outcome {
         claim!(self.allocated.load(Ordering::Relaxed), "the allocation failed");
-        let seen = self.stage.each_reported()?;
+        let seen = self.stage.each_reported(None)?;
         if seen.spurious > 0 {
             self.stage.meet();
             let stored = race::stored(&self.stage.arena, self.stage.target);

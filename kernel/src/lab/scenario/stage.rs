@@ -18,6 +18,7 @@ use crate::lab::options::Mode;
 use crate::lab::race::{self, Ground};
 use crate::mem::arena::KernelArena;
 use crate::prog::program::{Code, Program};
+use crate::prog::tracepoint::Tracepoint;
 use crate::runner::{Ctx, Failure, Outcome, claim};
 
 /// Index of the page that everybody is after; the next one is the second page.
@@ -143,14 +144,15 @@ impl Stage {
         })
     }
 
-    /// Claims that each abort which found no page is on the stream of the idle program once, and
-    /// returns what happened. Empties the stream.
+    /// Claims that each abort which found no page is on the stream of the idle program or of
+    /// `other` once, and returns what happened. Empties the streams.
     ///
     /// # Errors
     /// The claim.
-    pub fn each_reported(&self) -> Result<Seen, Failure> {
+    pub fn each_reported(&self, other: Option<&Program>) -> Result<Seen, Failure> {
         let seen = self.seen()?;
-        let reports = violations(&self.program).len() as u64;
+        let of_other = other.map_or(0, |other| violations(other).len());
+        let reports = (violations(&self.program).len() + of_other) as u64;
         let wild = seen.aborts - seen.spurious;
         claim!(reports == wild, "{reports} reports of {wild} wild accesses ({seen:?})");
         Ok(seen)
@@ -187,17 +189,21 @@ impl Stage {
     }
 }
 
-/// A program for one schedule: one that faults is aborted, and does not run in the next.
+/// Attaches a program to `point` for one schedule: one that faults is aborted, and does not run in
+/// the next.
 ///
 /// # Errors
 /// No memory for it.
-pub fn new_program(
+pub fn renew(
+    point: &'static Tracepoint,
     name: &'static str,
     code: &'static dyn Code,
     arena: &Arc<KernelArena>,
-) -> Result<Arc<Program>, Failure> {
-    Program::load_with_streams(name, code, Some(arena.clone()), SMALL_STREAM)
-        .map_err(Failure::of_debug("program"))
+) -> Outcome {
+    drop(point.detach());
+    let program = Program::load_with_streams(name, code, Some(arena.clone()), SMALL_STREAM)
+        .map_err(Failure::of_debug("program"))?;
+    point.attach(program).map_err(Failure::of_debug("attach"))
 }
 
 /// Takes every violation off the program's stderr.

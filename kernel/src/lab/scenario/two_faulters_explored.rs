@@ -48,7 +48,7 @@ impl Race for Actors {
             let read = read.load(Ordering::Relaxed);
             claim!(read == 0, "CPU {cpu} read {read:#x} and not scratch");
         }
-        let seen = self.stage.each_reported()?;
+        let seen = self.stage.each_reported(None)?;
         claim!(seen.installed == 1, "{} installs", seen.installed);
         if seen.lost > 0 {
             self.stage.meet();
