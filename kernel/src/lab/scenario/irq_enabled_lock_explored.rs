@@ -11,7 +11,7 @@ use arena::arena::AllocError;
 use arena::hw::LockError;
 
 use super::stage::Stage;
-use super::{load, tear_down};
+use super::{load, page, tear_down};
 use crate::lab::race::Race;
 use crate::lab::{engine, explore};
 use crate::prog::kfunc;
@@ -112,7 +112,9 @@ fn irq_enabled_lock(ctx: &Ctx) -> Outcome {
     let stage = Stage::new(ctx)?;
     let ticker = load("alloc-on-tick", &TICK, &stage.arena)?;
     SCHED_TICK.attach(ticker.clone()).map_err(Failure::of_debug("attach"))?;
-    let ground = stage.ground(2);
+    let mut ground = stage.ground(2);
+    // Where ticks find their pages: the tightest range that is free.
+    ground.pages.extend([page(&stage.arena, 0), page(&stage.arena, 1)]);
     let actors = Actors { stage, failed: AtomicU64::new(0) };
     let outcome = explore::run(ctx, &ground, &actors);
     drop(SCHED_TICK.detach());

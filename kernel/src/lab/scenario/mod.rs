@@ -13,6 +13,7 @@ mod irq_enabled_lock;
 mod irq_enabled_lock_explored;
 mod leaf_kfunc;
 mod masked_repeat;
+mod nested_fault;
 mod no_bbm_replace;
 mod not_ours;
 mod spurious;

@@ -81,7 +81,7 @@ impl Stage {
     /// What could not be made.
     pub fn new(ctx: &Ctx) -> Result<Self, Failure> {
         let arena = new_arena(ctx)?;
-        let program = load("idle", &IDLE, &arena)?;
+        let program = idle(&arena)?;
         let target = page(&arena, TARGET);
         Ok(Self { arena, program, target, began: Began::default(), met: AtomicU64::new(0) })
     }
@@ -187,6 +187,14 @@ impl Stage {
     fn stats(&self) -> Result<Stats, Failure> {
         self.arena.stats().map_err(Failure::of_debug("arena lock"))
     }
+}
+
+/// A program of which nothing runs.
+///
+/// # Errors
+/// No memory for it.
+pub fn idle(arena: &Arc<KernelArena>) -> Result<Arc<Program>, Failure> {
+    load("idle", &IDLE, arena)
 }
 
 /// Attaches a program to `point` for one schedule: one that faults is aborted, and does not run in

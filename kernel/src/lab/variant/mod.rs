@@ -6,6 +6,7 @@
 
 mod blind_scratch;
 mod busy;
+mod faulty_handler;
 mod frees_scratch;
 mod irqs_on;
 mod loss_is_error;
@@ -28,6 +29,7 @@ use crate::mem::arena::KernelArena;
 
 use blind_scratch::BlindScratch;
 use busy::Busy;
+use faulty_handler::FaultyHandler;
 use frees_scratch::FreesScratch;
 use irqs_on::IrqsOn;
 use loss_is_error::LossIsError;
@@ -61,6 +63,7 @@ pub const VARIANTS: &[VariantEntry] = &[
     entry::<NoTlbi>(),
     entry::<LossIsError>(),
     entry::<BlindScratch>(),
+    entry::<FaultyHandler>(),
     VariantEntry { name: FIND_BY_UNWIND, create: KernelArena::create },
 ];
 
