@@ -41,7 +41,9 @@ fn report_flood(ctx: &Ctx) -> Outcome {
     smp::on_each(CpuSet::online(), |cpu| {
         let own = first.offset(cpu.index() as u64 * READS * PAGE_SIZE);
         race::on_behalf_of(&program, || {
-            (0..READS).for_each(|n| drop(kfunc::read_word(own.offset(n * PAGE_SIZE))));
+            for n in 0..READS {
+                kfunc::read_word(own.offset(n * PAGE_SIZE));
+            }
         });
     });
     let came = recovered() - before;
