@@ -18,7 +18,7 @@ use crate::arch::smp::{self, CpuSet};
 use crate::fault;
 use crate::lab::race;
 use crate::prog::kfunc;
-use crate::runner::{Ctx, Failure, Outcome, claim, item};
+use crate::runner::{Ctx, Outcome, claim, item};
 
 item! {
     name: "report-flood",

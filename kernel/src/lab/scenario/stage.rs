@@ -15,7 +15,7 @@ use super::{load, new_arena, page};
 use crate::fault;
 use crate::lab::engine::{self, Entry};
 use crate::lab::options::Mode;
-use crate::lab::race::{self, Ground};
+use crate::lab::race::{self, Ground, IDLE};
 use crate::mem::arena::KernelArena;
 use crate::prog::program::{Code, Program};
 use crate::prog::tracepoint::Tracepoint;
@@ -61,17 +61,6 @@ pub struct Seen {
     pub lost: u64,
     /// Those that found the page mapped.
     pub spurious: u64,
-}
-
-/// The program does nothing of its own.
-struct Idle;
-
-static IDLE: Idle = Idle;
-
-impl Code for Idle {
-    fn run(&self, _: &Program, _: u64) -> u64 {
-        0
-    }
 }
 
 impl Stage {
