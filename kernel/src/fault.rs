@@ -184,7 +184,13 @@ fn settle_by_fixup(
     far: VirtAddr,
     row: &access::Row,
 ) -> Settled {
-    let scratch = running::with_current(|program| program.arena().map(|arena| arena.scratch()));
+    let scratch = running::with_current(|program| {
+        let arena = program.arena()?;
+        if arena.window().recovers(far) {
+            engine::step(StepPoint::AbortEntry, far.get());
+        }
+        Some(arena.scratch())
+    });
     if syndrome.is_translation_fault() && mapped_by_now(far, scratch.flatten()) {
         return spurious();
     }
@@ -193,6 +199,7 @@ fn settle_by_fixup(
             && arena.window().recovers(far)
         {
             let entry = arena.entry(far).unwrap_or(Pte::EMPTY);
+            hook::violation();
             let user = arena.window().to_user(far);
             violation::record(program, frame, syndrome.is_write(), user, entry, entry);
         }

@@ -1,7 +1,7 @@
 //! `fault-storm`: wild accesses come again and again while L replaces scratch.
 //!
-//! Actors: L (CPU 0) allocates the page over scratch; B and, in `fault-storm.three`, C, kernel
-//! functions on behalf of a program, write there several times.
+//! Actors: L (CPU 0) allocates the page over scratch; B and, in `fault-storm.three` and
+//! `fault-storm.four`, C and D, kernel functions on behalf of a program, write there several times.
 //! Right: each time that L must break anew is paid for by a fault that installed scratch, so L is
 //! through when the faults are; every wild access is reported.
 //! Wrong: L never finishes, or gives up (`busy`).
@@ -37,6 +37,17 @@ item! {
     ],
     min_cpus: 3,
     run: |ctx| fault_storm(ctx, 3),
+}
+
+item! {
+    name: "fault-storm.four",
+    suite: "scenario",
+    about: "three CPUs refill the slot while a fourth replaces scratch",
+    variants: &[
+        variant("no-tlbi", "scratch is replaced without TLB maintenance", "fail: make-before-tlbi"),
+    ],
+    min_cpus: 4,
+    run: |ctx| fault_storm(ctx, 4),
 }
 
 /// Wild accesses of each of the storm's CPUs.

@@ -16,6 +16,7 @@ mod masked_repeat;
 mod nested_fault;
 mod no_bbm_replace;
 mod not_ours;
+mod program_access;
 mod report_flood;
 mod spurious;
 mod stage;

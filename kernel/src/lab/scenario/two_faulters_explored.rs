@@ -1,9 +1,11 @@
 //! `two-faulters.explored`: two CPUs fault on one empty slot; every interleaving of the two handlers.
 //!
-//! Actors: A (CPU 0) and B (CPU 1), kernel functions on behalf of a program, read the page.
-//! Right: one install, both reads see scratch, and each fault is reported.
+//! Actors: A (CPU 0) and B (CPU 1), in `two-faulters.four` C and D as well, kernel functions on behalf
+//! of a program, read the page.
+//! Right: one install, all reads see scratch, and each fault is reported.
 //! Wrong (`blind-scratch`): two installs. (`loss-is-error`): the second fault is reported to nobody.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::stage::Stage;
@@ -21,7 +23,15 @@ item! {
         variant("loss-is-error", "the handler gives a lost install up", "fail: 1 reports of 2"),
     ],
     min_cpus: 2,
-    run: two_faulters,
+    run: |ctx| two_faulters(ctx, 2),
+}
+
+item! {
+    name: "two-faulters.four",
+    suite: "scenario",
+    about: "four CPUs fault on one empty slot at once",
+    min_cpus: 4,
+    run: |ctx| two_faulters(ctx, 4),
 }
 
 /// What neither reads.
@@ -29,7 +39,7 @@ const UNREAD: u64 = u64::MAX;
 
 struct Actors {
     stage: Stage,
-    read: [AtomicU64; 2],
+    read: Vec<AtomicU64>,
 }
 
 impl Race for Actors {
@@ -57,10 +67,11 @@ impl Race for Actors {
     }
 }
 
-fn two_faulters(ctx: &Ctx) -> Outcome {
+fn two_faulters(ctx: &Ctx, actors: usize) -> Outcome {
     let stage = Stage::new(ctx)?;
-    let ground = stage.ground(2);
-    let actors = Actors { stage, read: [AtomicU64::new(UNREAD), AtomicU64::new(UNREAD)] };
+    let ground = stage.ground(actors);
+    let read = (0..actors).map(|_| AtomicU64::new(UNREAD)).collect();
+    let actors = Actors { stage, read };
     explore::run(ctx, &ground, &actors)?;
-    actors.stage.met(ctx, "both faulted and one lost")
+    actors.stage.met(ctx, "several faulted and all but one lost")
 }
