@@ -4,7 +4,7 @@
 //! (fixup table), is the address a running program's arena (recovery), else the kernel is wrong
 //! (oops). Nothing up to the oops takes a lock, allocates, prints or waits for another CPU.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arena::addr::VirtAddr;
 use arena::arena::Recovery;
@@ -85,6 +85,9 @@ pub static COUNTS: Counts =
 
 static LAST: CpuLocal<LastFault> = CpuLocal::new([const { LastFault::new() }; MAX_CPUS]);
 
+/// Whether a CPU is in the handler: nothing there may fault.
+static HANDLING: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(false) }; MAX_CPUS]);
+
 static STUCK: CpuLocal<Stuck> = CpuLocal::new([const { Stuck::new() }; MAX_CPUS]);
 
 impl LastFault {
@@ -113,7 +116,17 @@ impl Stuck {
 #[inline(never)]
 pub fn sync(frame: &mut TrapFrame) {
     let syndrome = Syndrome::decode(frame.esr);
-    match settle(frame, &syndrome) {
+    let handling = HANDLING.get();
+    // Relaxed: this CPU's own, with interrupts masked. A fault of the handler that was recovered like
+    // any other could come again in its own recovery, down to the end of the stack.
+    if handling.load(Ordering::Relaxed) {
+        handling.store(false, Ordering::Relaxed);
+        crate::oops::end(frame, format_args!("the abort handler faulted: {syndrome}"));
+    }
+    handling.store(true, Ordering::Relaxed);
+    let settled = settle(frame, &syndrome);
+    handling.store(false, Ordering::Relaxed);
+    match settled {
         Some(Settled::Retry) => STUCK.get().retries.store(0, Ordering::Relaxed),
         Some(Settled::RetryUnchanged) => retry_unchanged(frame),
         Some(Settled::Skip) => {}
@@ -171,7 +184,13 @@ fn settle_by_fixup(
     far: VirtAddr,
     row: &access::Row,
 ) -> Settled {
-    let scratch = running::with_current(|program| program.arena().map(|arena| arena.scratch()));
+    let scratch = running::with_current(|program| {
+        let arena = program.arena()?;
+        if arena.window().recovers(far) {
+            engine::step(StepPoint::AbortEntry, far.get());
+        }
+        Some(arena.scratch())
+    });
     if syndrome.is_translation_fault() && mapped_by_now(far, scratch.flatten()) {
         return spurious();
     }
@@ -180,6 +199,7 @@ fn settle_by_fixup(
             && arena.window().recovers(far)
         {
             let entry = arena.entry(far).unwrap_or(Pte::EMPTY);
+            hook::violation();
             let user = arena.window().to_user(far);
             violation::record(program, frame, syndrome.is_write(), user, entry, entry);
         }

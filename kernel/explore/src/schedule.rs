@@ -4,7 +4,6 @@
 //! raised on CPU 0, four more steps of CPU 0. A number of 1 may be left out. Behind the end of the
 //! token the CPU that runs goes on, and where it cannot the lowest that can.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
@@ -178,23 +177,43 @@ impl Schedule {
     /// # Errors
     /// [`TokenError`].
     pub fn parse(token: &str) -> Result<Self, TokenError> {
-        let mut runs = Vec::new();
-        let mut rest = token.chars().peekable();
-        while let Some(letter) = rest.next() {
-            if letter.is_ascii_digit() {
-                return Err(TokenError::Number);
-            }
-            let choice = Choice::from_letter(letter).ok_or(TokenError::Character(letter))?;
-            let mut digits = String::new();
-            while let Some(digit) = rest.next_if(char::is_ascii_digit) {
-                digits.push(digit);
-            }
-            let count = if digits.is_empty() { Ok(1) } else { digits.parse() };
-            let count = count.ok().filter(|count| (1..=1 << 20).contains(count));
-            runs.push((choice, count.ok_or(TokenError::Number)?));
-        }
-        if runs.is_empty() { Err(TokenError::Empty) } else { Ok(Self { runs }) }
+        Self::check(token)?;
+        Ok(Self { runs: runs(token).collect::<Result<_, _>>()? })
     }
+
+    /// Whether `token` is one. Takes no memory: a kernel reads its command line before it has a heap.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn check(token: &str) -> Result<(), TokenError> {
+        if token.is_empty() {
+            return Err(TokenError::Empty);
+        }
+        runs(token).try_for_each(|run| run.map(drop))
+    }
+}
+
+/// The runs of a token: a CPU's letter, and a number where it is more than one step.
+fn runs(token: &str) -> impl Iterator<Item = Result<(Choice, u32), TokenError>> {
+    let mut rest = token;
+    core::iter::from_fn(move || {
+        let letter = rest.chars().next()?;
+        let behind = &rest[letter.len_utf8()..];
+        let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
+        let (digits, later) = behind.split_at(end);
+        rest = later;
+        Some(run(letter, digits))
+    })
+}
+
+fn run(letter: char, digits: &str) -> Result<(Choice, u32), TokenError> {
+    if letter.is_ascii_digit() {
+        return Err(TokenError::Number);
+    }
+    let choice = Choice::from_letter(letter).ok_or(TokenError::Character(letter))?;
+    let count = if digits.is_empty() { Ok(1) } else { digits.parse() };
+    let count = count.ok().filter(|count| (1..=1 << 20).contains(count));
+    Ok((choice, count.ok_or(TokenError::Number)?))
 }
 
 impl fmt::Display for Schedule {
@@ -252,6 +271,7 @@ mod tests {
             ("a 2", TokenError::Character(' ')),
         ] {
             assert_eq!(Schedule::parse(text), Err(error), "{text}");
+            assert_eq!(Schedule::check(text), Err(error), "{text}");
             assert!(!error.to_string().is_empty());
         }
     }

@@ -1,15 +1,30 @@
 //! One file a race of the catalogue. Each reads as the mail does: actors, steps, expectation.
 
 mod aa_fault;
+mod aa_fault_explored;
 mod aa_same_slot;
+mod aa_same_slot_explored;
 mod check_then_store;
+mod fault_storm;
+mod fault_vs_alloc;
 mod free_scratch;
 mod handler_retry;
 mod irq_enabled_lock;
+mod irq_enabled_lock_explored;
 mod leaf_kfunc;
+mod masked_repeat;
+mod nested_fault;
+mod no_bbm_replace;
 mod not_ours;
+mod program_access;
+mod report_flood;
+mod spurious;
+mod stage;
 mod sticky_busy;
+mod sticky_busy_explored;
 mod two_faulters;
+mod two_faulters_explored;
+mod under_lock;
 mod window_edges;
 mod zero_then_publish;
 

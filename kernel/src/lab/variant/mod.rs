@@ -4,10 +4,14 @@
 //! To have a protocol judged: implement [`Protocol`] on a type of your own in a file here, with the
 //! decision that you want judged, and give it a line in [`VARIANTS`].
 
+mod blind_scratch;
 mod busy;
+mod faulty_handler;
 mod frees_scratch;
 mod irqs_on;
+mod loss_is_error;
 mod no_dsb;
+mod no_tlbi;
 mod plain_store;
 mod relaxed_install;
 mod trylock_retry;
@@ -23,10 +27,14 @@ use crate::arch::stack::Backtrace;
 use crate::arch::trap::TrapFrame;
 use crate::mem::arena::KernelArena;
 
+use blind_scratch::BlindScratch;
 use busy::Busy;
+use faulty_handler::FaultyHandler;
 use frees_scratch::FreesScratch;
 use irqs_on::IrqsOn;
+use loss_is_error::LossIsError;
 use no_dsb::NoDsb;
+use no_tlbi::NoTlbi;
 use plain_store::PlainStore;
 use relaxed_install::RelaxedInstall;
 use trylock_retry::TrylockRetry;
@@ -52,6 +60,10 @@ pub const VARIANTS: &[VariantEntry] = &[
     entry::<Busy>(),
     entry::<FreesScratch>(),
     entry::<IrqsOn>(),
+    entry::<NoTlbi>(),
+    entry::<LossIsError>(),
+    entry::<BlindScratch>(),
+    entry::<FaultyHandler>(),
     VariantEntry { name: FIND_BY_UNWIND, create: KernelArena::create },
 ];
 

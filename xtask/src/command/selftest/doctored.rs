@@ -55,14 +55,14 @@ fn breaks() -> Vec<Break> {
     let mut all = ends(seconds);
     all.extend([
         ended("a-sound-log-passes", Passed, "", |_| {}),
-        failing("a-failing-test-fails", Failed, "1 of 2 failed", fail),
-        ended("a-failing-test-with-exit-0", NoVerdict, "exited with 0", fail),
+        failing("a-failing-test-fails", Failed, "1 of 2 failed", |log| fail(log)),
+        ended("a-failing-test-with-exit-0", NoVerdict, "exited with 0", |log| fail(log)),
         failing("a-sound-log-with-exit-1", NoVerdict, "exited with 1", |_| {}),
         ended("an-empty-log", NoVerdict, CUT, Vec::clear),
         ended("nothing-matched", NoVerdict, "", |log| {
             *log = vec![write::HEADER.into(), "1..0".into()]
         }),
-        ended("everything-skipped", NoVerdict, "everything was skipped", skip),
+        ended("everything-skipped", NoVerdict, "everything was skipped", |log| skip(log)),
         ended("cut-between-two-tests", NoVerdict, CUT, |log| log.truncate(SECOND)),
         ended("cut-before-the-suite-result", NoVerdict, CUT, |log| log.truncate(SUITE)),
         ended("cut-in-the-middle-of-a-line", NoVerdict, CUT, |log| log[SUITE] = "ok".into()),
@@ -149,12 +149,12 @@ fn good() -> Vec<String> {
     lines
 }
 
-fn fail(log: &mut Vec<String>) {
+fn fail(log: &mut [String]) {
     log[FIRST] = "    not ok 1 one".into();
     log[SUITE] = "not ok 1 s".into();
 }
 
-fn skip(log: &mut Vec<String>) {
+fn skip(log: &mut [String]) {
     log[FIRST] += " # SKIP no";
     log[SECOND] += " # SKIP no";
 }
