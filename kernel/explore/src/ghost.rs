@@ -35,6 +35,8 @@ pub enum Rule {
     MapsFreeFrame,
     /// An access went through a translation that the tables no longer hold, after the maintenance.
     StaleTranslation,
+    /// A page was cleared and its TLB maintenance never came.
+    NeverFlushed,
     /// A frame is neither free nor mapped at the end.
     Leak,
     /// The books of the arena and its tables disagree.
@@ -110,6 +112,7 @@ impl Rule {
             Self::TwoOwners => "two-owners",
             Self::MapsFreeFrame => "maps-free-frame",
             Self::StaleTranslation => "stale-translation",
+            Self::NeverFlushed => "never-flushed",
             Self::Leak => "leak",
             Self::Books => "books-disagree",
             Self::Reports => "reports",
@@ -139,6 +142,7 @@ impl Rule {
             Self::StaleTranslation => {
                 "an access used a translation that the tables no longer hold, behind its TLBI"
             }
+            Self::NeverFlushed => "a page was cleared and its TLB maintenance never came",
             Self::Leak => "a frame is neither free nor mapped at the end",
             Self::Books => "the arena's books and its tables disagree",
             Self::Reports => "the reports are not one for each violation",
@@ -294,8 +298,13 @@ impl Ghost {
     /// Looks at everything when all CPUs are through.
     ///
     /// # Errors
-    /// A frame that is given out and mapped nowhere.
+    /// A page that is stale, or a frame that is given out and mapped nowhere.
     pub fn rest(&self) -> Result<(), Broken> {
+        let stale = self.pages.iter().find(|page| matches!(page.view, View::Stale(_)));
+        if let Some(Page { page, clearer, .. }) = stale {
+            let (rule, page) = (Rule::NeverFlushed, Some(*page));
+            return Err(Broken { rule, page, frame: None, cpu: *clearer });
+        }
         let lost = self.frames.iter().find(|(frame, out)| {
             *out && self.pages.iter().all(|page| page.view != View::Valid(*frame))
         });

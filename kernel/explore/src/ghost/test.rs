@@ -167,3 +167,15 @@ fn descriptors_that_nobody_watches_are_nobody_s() {
     assert_eq!(ghost.page_of(SLOT), Some(PAGE));
     assert_eq!(ghost.page_of(0x9999), None);
 }
+
+#[test]
+fn a_page_that_is_never_flushed_is_noticed_at_the_end() {
+    let mut ghost = ghost();
+    ghost.write(0, SLOT, valid(2), Pte::EMPTY).unwrap();
+    assert_eq!(rule(ghost.rest()), Some(Rule::NeverFlushed));
+    ghost.dsb(0, false);
+    ghost.tlbi(0, Some(PAGE));
+    ghost.dsb(0, true);
+    ghost.took(0, frame(2)).unwrap();
+    assert_eq!(ghost.rest(), Ok(()));
+}

@@ -6,12 +6,17 @@
 
 mod blind_scratch;
 mod busy;
+mod clearing;
 mod faulty_handler;
+mod flush_first;
 mod frees_scratch;
 mod irqs_on;
+mod linux_7_2_order;
+mod load_store_clear;
 mod loss_is_error;
 mod no_dsb;
 mod no_tlbi;
+mod no_tlbi_free;
 mod plain_store;
 mod relaxed_install;
 mod trylock_retry;
@@ -30,11 +35,15 @@ use crate::mem::arena::KernelArena;
 use blind_scratch::BlindScratch;
 use busy::Busy;
 use faulty_handler::FaultyHandler;
+use flush_first::FlushFirst;
 use frees_scratch::FreesScratch;
 use irqs_on::IrqsOn;
+use linux_7_2_order::Linux72Order;
+use load_store_clear::LoadStoreClear;
 use loss_is_error::LossIsError;
 use no_dsb::NoDsb;
 use no_tlbi::NoTlbi;
+use no_tlbi_free::NoTlbiFree;
 use plain_store::PlainStore;
 use relaxed_install::RelaxedInstall;
 use trylock_retry::TrylockRetry;
@@ -54,6 +63,10 @@ pub struct VariantEntry {
 pub const VARIANTS: &[VariantEntry] = &[
     entry::<TombstoneProtocol>(),
     entry::<TrylockRetry>(),
+    entry::<Linux72Order>(),
+    entry::<FlushFirst>(),
+    entry::<NoTlbiFree>(),
+    entry::<LoadStoreClear>(),
     entry::<PlainStore>(),
     entry::<RelaxedInstall>(),
     entry::<NoDsb>(),
