@@ -181,6 +181,13 @@ impl Ghost {
         self.pages.iter().find(|page| page.slot == slot).map(|page| page.page)
     }
 
+    /// The lowest and the highest address of a watched descriptor; nothing lies between them if
+    /// there is none.
+    pub fn span(&self) -> (u64, u64) {
+        let slots = self.pages.iter().map(|page| page.slot);
+        slots.fold((u64::MAX, 0), |(low, high), slot| (low.min(slot), high.max(slot)))
+    }
+
     /// What TLBs may hold of `page`.
     pub fn view(&self, page: VirtAddr) -> Option<View> {
         self.pages.iter().find(|known| known.page == page).map(|known| known.view)

@@ -114,11 +114,11 @@ fn schedules(
         engine::between(|core| {
             core.begin(race.ticks());
             core.chance = if options.weak { chance(options, number) } else { 0 };
-            core.weak = options.weak.then(|| Weak::new(core.chance));
         });
+        engine::set_delays(options.weak.then(|| Weak::new(chance(options, number))));
         engine::conduct(&act);
         hook::let_all_out();
-        engine::between(|core| core.weak = None);
+        engine::set_delays(None);
         judge(ground, race);
         let counts = engine::between(|core| core.strategy.diverged() == 0 && core.strategy.end());
         tally.schedules += u64::from(counts);

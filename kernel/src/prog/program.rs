@@ -4,9 +4,11 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arena::lifecycle::{Lifecycle, NotDown, NotUnloaded};
+use arena::step::StepPoint;
 use arena::stream::{DEFAULT_BYTES, NoMemory, Stream};
 
 use crate::debug::Listing;
+use crate::lab::engine;
 use crate::mem::arena::KernelArena;
 use crate::mem::fallible::try_arc;
 use crate::prog::running;
@@ -105,6 +107,7 @@ impl Program {
         if self.life.has_faulted() {
             self.life.abort();
         }
+        engine::step(StepPoint::RefDrop, self.id);
         drop(inside);
         outcome
     }

@@ -60,6 +60,8 @@ pub struct Core {
     ticks: u32,
     /// The longest schedule so far, in steps.
     pub longest: u32,
+    /// Allocations are the machine's, not the pool's.
+    pub real_frames: bool,
     /// The seed of what chance does in this schedule; 0 where nothing is delayed.
     pub chance: u64,
     /// What is delayed, if this exploration delays.
@@ -88,6 +90,7 @@ impl Core {
             steps: 0,
             ticks: 0,
             longest: 0,
+            real_frames: false,
             chance: 0,
             weak: None,
             is_destroyed: false,

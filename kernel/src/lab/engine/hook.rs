@@ -2,13 +2,14 @@
 //! violations and reports. The oracles watch these operations, never what a scenario means to do.
 
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use arena::addr::{Frame, PAGE_SIZE, VirtAddr};
 use arena::pte::Pte;
 use explore::ghost::Broken;
 
 use super::weak::{Delayed, Weak};
-use super::{Core, Entry, is_on, lose, with};
+use super::{Core, DELAYING, Entry, is_on, lose, may_be_watched, with};
 use crate::arch::percpu::CpuId;
 use crate::mem::machine;
 
@@ -16,7 +17,7 @@ use crate::mem::machine;
 /// compare-and-swap was lost.
 #[inline]
 pub fn wrote(slot: u64, old: u64, new: u64, done: bool) {
-    if !is_on() {
+    if !is_on() || !may_be_watched(slot) {
         return;
     }
     tell(|core, cpu| {
@@ -47,8 +48,10 @@ pub fn tlbi(page: Option<VirtAddr>) {
 pub fn dsb(full: bool) {
     if is_on() {
         let cpu = CpuId::current().index();
-        let out = with(|core| core.weak.as_mut().map(|weak| weak.by_dsb(cpu, full)));
-        out.flatten().into_iter().for_each(let_out);
+        if delaying() {
+            let out = with(|core| core.weak.as_mut().map(|weak| weak.by_dsb(cpu, full)));
+            out.flatten().into_iter().for_each(let_out);
+        }
         tell(|core, cpu| {
             core.ghost.dsb(cpu, full);
             core.timeline.push(Entry::Dsb { cpu, full });
@@ -65,14 +68,18 @@ pub fn frame() -> Option<Option<Frame>> {
         return None;
     }
     with(|core| {
+        if core.real_frames {
+            return None;
+        }
         let frame = core.pool.pop();
         if let Some(frame) = frame {
             core.ghost.gave(frame);
             let (cpu, frame) = (me(), frame.start().get());
             core.timeline.push(Entry::Frame { cpu, frame, out: true });
         }
-        frame
+        Some(frame)
     })
+    .flatten()
 }
 
 /// A frame goes back. Whether it was the pool's.
@@ -122,7 +129,7 @@ pub fn accessed(at: VirtAddr, reached: u64) {
 /// The descriptor at `slot` as loads and atomics see it, where that is not what memory holds.
 #[inline]
 pub fn coherent(slot: u64) -> Option<u64> {
-    if !is_on() {
+    if !delaying() || !may_be_watched(slot) {
         return None;
     }
     with(|core| core.weak.as_ref()?.coherent(slot))?
@@ -131,7 +138,7 @@ pub fn coherent(slot: u64) -> Option<u64> {
 /// Whether a change of the descriptor at `slot` is to be delayed. If so, what must come before it has
 /// come.
 pub fn delays(slot: u64) -> bool {
-    if !is_on() {
+    if !delaying() || !may_be_watched(slot) {
         return false;
     }
     let before = with(|core| {
@@ -144,18 +151,22 @@ pub fn delays(slot: u64) -> bool {
 /// Delays what this CPU did; whether this exploration delays.
 pub fn delay(what: Delayed) -> bool {
     let cpu = CpuId::current().index();
-    is_on() && with(|core| core.weak.as_mut().map(|weak| weak.delay(cpu, what))).flatten().is_some()
+    delaying()
+        && with(|core| core.weak.as_mut().map(|weak| weak.delay(cpu, what))).flatten().is_some()
 }
 
 /// Just before this CPU comes to a step, or is through: chance lets something out.
 pub fn before_a_step() {
+    if !delaying() {
+        return;
+    }
     let out = with(|core| core.weak.as_mut().map(Weak::by_chance));
     out.flatten().into_iter().for_each(let_out);
 }
 
 /// Just before this CPU's own access to memory: it sees its own zeroes.
 pub fn before_an_access() {
-    if is_on() {
+    if delaying() {
         let cpu = CpuId::current().index();
         let out = with(|core| core.weak.as_mut().map(|weak| weak.own_zeroes(cpu)));
         out.flatten().into_iter().for_each(let_out);
@@ -165,6 +176,11 @@ pub fn before_an_access() {
 /// Lets everything out: the schedule is over.
 pub fn let_all_out() {
     with(|core| core.weak.as_mut().map(Weak::all)).flatten().into_iter().for_each(let_out);
+}
+
+#[inline(always)]
+fn delaying() -> bool {
+    is_on() && DELAYING.load(Ordering::Relaxed)
 }
 
 /// What was delayed takes effect.

@@ -11,7 +11,7 @@ mod timeline;
 pub mod weak;
 
 use ::core::cell::UnsafeCell;
-use ::core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use ::core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arena::step::StepPoint;
 use explore::ghost::{Broken, Rule};
@@ -41,6 +41,11 @@ static ACTING: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(fal
 /// An interrupt that the schedule raised and its CPU has not taken yet.
 static RAISED: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(false) }; MAX_CPUS]);
 
+/// Addresses between which all watched descriptors lie, and whether anything is delayed: most
+/// descriptors are none of the lab's, and a teardown looks at a million of them.
+static WATCHED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static DELAYING: AtomicBool = AtomicBool::new(false);
+
 static CORE: Turned = Turned(UnsafeCell::new(None));
 
 /// What belongs to whoever has the turn.
@@ -65,6 +70,19 @@ pub fn is_on() -> bool {
     cfg!(feature = "lab") && ON.load(Ordering::Relaxed)
 }
 
+/// Whether the descriptor at `slot` can be one that is watched.
+#[inline(always)]
+fn may_be_watched(slot: u64) -> bool {
+    let bound = |n: usize| WATCHED[n].load(Ordering::Relaxed);
+    bound(0) <= slot && slot <= bound(1)
+}
+
+/// Says whether what comes is delayed. Boot CPU, between two schedules.
+pub fn set_delays(weak: Option<weak::Weak>) {
+    DELAYING.store(weak.is_some(), Ordering::Relaxed);
+    between(|core| core.weak = weak);
+}
+
 /// Whether this CPU is an actor in a schedule that runs.
 #[inline(always)]
 pub fn is_acting() -> bool {
@@ -73,6 +91,9 @@ pub fn is_acting() -> bool {
 
 /// Puts `core` in place: hooks tell it from now on. Boot CPU, no actor runs.
 pub fn open(core: Core) {
+    let (low, high) = core.ghost.span();
+    WATCHED[0].store(low, Ordering::Relaxed);
+    WATCHED[1].store(high, Ordering::Relaxed);
     // SAFETY: no exploration is on, so nobody else looks.
     unsafe { *CORE.0.get() = Some(core) };
     TURN.store(CONTROL, Ordering::Relaxed);
@@ -89,6 +110,15 @@ pub fn close() -> Option<Core> {
 /// Calls `with` on the core, on the boot CPU between two schedules.
 pub fn between<R>(ask: impl FnOnce(&mut Core) -> R) -> R {
     with(ask).expect("an exploration is on")
+}
+
+/// Calls `make` with frames from the machine's own allocator: what it makes is no business of the
+/// pool's. Boot CPU, between two schedules.
+pub fn with_real_frames<R>(make: impl FnOnce() -> R) -> R {
+    between(|core| core.real_frames = true);
+    let made = make();
+    between(|core| core.real_frames = false);
+    made
 }
 
 /// Makes every actor but the boot CPU leave its [`attend`].
@@ -130,16 +160,19 @@ pub fn ask_to_probe(cpu: usize) {
 /// says that it goes on.
 #[inline]
 pub fn step(point: StepPoint, object: u64) {
-    if is_acting() {
+    if is_acting() && (!is_of_a_descriptor(point) || may_be_watched(object)) {
         step_of_actor(point, object);
     }
 }
 
+fn is_of_a_descriptor(point: StepPoint) -> bool {
+    use StepPoint::{PteCas, PteLoad, PteStore, PteSwap};
+    matches!(point, PteLoad | PteCas | PteSwap | PteStore)
+}
+
 fn step_of_actor(point: StepPoint, object: u64) {
     let me = CpuId::current().index();
-    if with(|core| core.weak.is_some()) == Some(true) {
-        hook::before_a_step();
-    }
+    hook::before_a_step();
     // In one go: most steps end with this CPU going on.
     let next = with(|core| {
         core.matters(point, object).then(|| {

@@ -2,8 +2,10 @@
 
 mod aa_fault;
 mod aa_fault_explored;
+mod aa_lock;
 mod aa_same_slot;
 mod aa_same_slot_explored;
+mod abort_in_lock;
 mod check_then_store;
 mod clear_refault;
 mod clear_vs_install;
@@ -29,6 +31,7 @@ mod spurious;
 mod stage;
 mod sticky_busy;
 mod sticky_busy_explored;
+mod teardown_vs_fault;
 mod two_faulters;
 mod two_faulters_explored;
 mod under_lock;
