@@ -4,7 +4,6 @@
 //! raised on CPU 0, four more steps of CPU 0. A number of 1 may be left out. Behind the end of the
 //! token the CPU that runs goes on, and where it cannot the lowest that can.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
@@ -166,22 +165,40 @@ impl Schedule {
     /// [`TokenError`].
     pub fn parse(token: &str) -> Result<Self, TokenError> {
         let mut runs = Vec::new();
-        let mut rest = token.chars().peekable();
-        while let Some(letter) = rest.next() {
-            if letter.is_ascii_digit() {
-                return Err(TokenError::Number);
-            }
-            let choice = Choice::from_letter(letter).ok_or(TokenError::Character(letter))?;
-            let mut digits = String::new();
-            while let Some(digit) = rest.next_if(char::is_ascii_digit) {
-                digits.push(digit);
-            }
-            let count = if digits.is_empty() { Ok(1) } else { digits.parse() };
-            let count = count.ok().filter(|count| (1..=1 << 20).contains(count));
-            runs.push((choice, count.ok_or(TokenError::Number)?));
-        }
-        if runs.is_empty() { Err(TokenError::Empty) } else { Ok(Self { runs }) }
+        each_run(token, |choice, count| runs.push((choice, count)))?;
+        Ok(Self { runs })
     }
+
+    /// Whether a text is a token. Allocates nothing: a kernel reads its command line before it has a
+    /// heap.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn check(token: &str) -> Result<(), TokenError> {
+        each_run(token, |_, _| {})
+    }
+}
+
+/// Calls `each` with every run of a token.
+fn each_run(token: &str, mut each: impl FnMut(Choice, u32)) -> Result<(), TokenError> {
+    if token.is_empty() {
+        return Err(TokenError::Empty);
+    }
+    let mut rest = token;
+    while let Some(letter) = rest.chars().next() {
+        if letter.is_ascii_digit() {
+            return Err(TokenError::Number);
+        }
+        let choice = Choice::from_letter(letter).ok_or(TokenError::Character(letter))?;
+        rest = &rest[letter.len_utf8()..];
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, behind) = rest.split_at(digits);
+        let count = if number.is_empty() { Ok(1) } else { number.parse() };
+        let count = count.ok().filter(|count| (1..=1 << 20).contains(count));
+        each(choice, count.ok_or(TokenError::Number)?);
+        rest = behind;
+    }
+    Ok(())
 }
 
 impl fmt::Display for Schedule {
@@ -224,6 +241,7 @@ mod tests {
         let read = Schedule::parse("a2d1Aa").unwrap();
         assert_eq!(read, schedule);
         assert!(read.iter().eq(steps));
+        assert_eq!(Schedule::check("a2d1Aa"), Ok(()));
         assert_eq!((read.len(), read.is_empty()), (5, false));
     }
 
@@ -239,6 +257,7 @@ mod tests {
             ("a 2", TokenError::Character(' ')),
         ] {
             assert_eq!(Schedule::parse(text), Err(error), "{text}");
+            assert_eq!(Schedule::check(text), Err(error), "{text}");
             assert!(!error.to_string().is_empty());
         }
     }

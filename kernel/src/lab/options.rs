@@ -71,7 +71,7 @@ impl Options {
             "shard" => self.take_shard(value).is_some(),
             "token" => {
                 (self.mode, self.token) = (Mode::Token, value);
-                explore::schedule::Schedule::parse(value).is_ok()
+                explore::schedule::Schedule::check(value).is_ok()
             }
             "weak" => flag(&mut self.weak, value),
             "trace" => flag(&mut self.trace, value),
