@@ -11,6 +11,7 @@ use explore::replay::Replay;
 use explore::schedule::Schedule;
 use explore::strategy::Strategy;
 
+use arena::pte::Pte;
 use arena::walk::leaf_slot;
 
 use super::engine::{self, Core};
@@ -21,7 +22,7 @@ use crate::arch::smp::{self, CpuSet};
 use crate::arch::timer;
 use crate::mem::machine::Machine;
 use crate::mem::{frame, kmap};
-use crate::runner::{self, Ctx, Failure, Outcome};
+use crate::runner::{self, Ctx, Failure, Outcome, claim};
 
 /// How often progress is told, in nanoseconds.
 const TELL_NS: u64 = 500_000_000;
@@ -51,6 +52,8 @@ pub fn run(ctx: &Ctx, ground: &Ground, race: &dyn Race) -> Outcome {
     if ground.actors > CpuSet::online().len() {
         return Err(Failure::Skip("needs more CPUs"));
     }
+    // The host explores what says so: a race that does not would never be in a campaign.
+    claim!(runner::is_explored(), "the item lacks `explored: true`");
     engine::open(core(ground, options)?);
     smp::on_each(CpuSet::online(), |_| timer::stop_tick());
     let act = |cpu: usize| race.act(cpu);
@@ -101,7 +104,7 @@ fn schedules(ctx: &Ctx, ground: &Ground, race: &dyn Race) -> Result<Tally, Failu
         engine::conduct(&act);
         judge(ground, race);
         let counts = engine::between(|core| core.strategy.diverged() == 0 && core.strategy.end());
-        tally.schedules += u64::from(counts);
+        engine::between(|core| core.schedules += u64::from(counts));
         if options.trace {
             engine::between(|core| tell_steps(core));
         }
@@ -171,6 +174,9 @@ fn core(ground: &Ground, options: &Options) -> Result<Core, Failure> {
         ghost.watch(page, ::core::ptr::from_ref(slot).addr() as u64, now);
     }
     let mut core = Core::new(strategy(options), ghost, ground.actors);
+    if options.trace {
+        core.timeline.stamp();
+    }
     for _ in 0..ground.frames {
         let frame = frame::alloc().ok_or_else(|| Failure::new("no frames for the lab".into()))?;
         core.own(frame);
@@ -206,6 +212,7 @@ fn give_back(ground: &Ground, core: Core) {
 
 impl Tally {
     fn take(&mut self, core: &mut Core) {
+        self.schedules = core.schedules;
         self.pruned = core.strategy.pruned();
         self.longest = core.longest;
         self.exhaustive = core.strategy.is_exhaustive();
@@ -248,7 +255,8 @@ pub fn tell_loss(core: Option<&mut Core>, broken: &Broken, why: &str) -> ! {
         for (cpu, status) in core.waiting() {
             runner::diagnose(format_args!("lab: cpu{cpu} is {status:x?}"));
         }
-        runner::diagnose(format_args!("lost: rule={} token={}", broken.rule.name(), core.schedule));
+        let (rule, token, schedules) = (broken.rule.name(), &core.schedule, core.schedules + 1);
+        runner::diagnose(format_args!("lost: rule={rule} token={token} schedules={schedules}"));
     }
     runner::diagnose(format_args!("oracle: {broken}"));
     for line in why.lines() {
@@ -257,10 +265,26 @@ pub fn tell_loss(core: Option<&mut Core>, broken: &Broken, why: &str) -> ! {
     runner::fail_and_end(broken.rule.name())
 }
 
+/// The places first, by which a reader knows the addresses, then what happened there.
 fn tell_steps(core: &Core) {
+    let scratch = core.ghost.scratch().start().get();
+    runner::diagnose(format_args!("lab: scratch frame={scratch:#x}"));
+    for (page, slot) in core.ghost.slots() {
+        runner::diagnose(format_args!("lab: slot page={:#x} object={slot:#x}", page.get()));
+        if core.timeline.is_stamped() {
+            let [l0, l1, l2, _] = kmap::walk_to(page).entries.map(Pte::bits);
+            let (page, root) = (page.get(), kmap::root().start().get());
+            runner::diagnose(format_args!(
+                "lab: walk page={page:#x} root={root:#x} l0={l0:#x} l1={l1:#x} l2={l2:#x}"
+            ));
+        }
+    }
     let (entries, lost) = core.timeline.entries();
-    for entry in entries {
-        runner::diagnose(format_args!("lab: {entry}"));
+    for (at, entry) in entries {
+        match at {
+            0 => runner::diagnose(format_args!("lab: {entry}")),
+            at => runner::diagnose(format_args!("lab: {entry} at={at}")),
+        }
     }
     if lost > 0 {
         runner::diagnose(format_args!("lab: {lost} more entries found no room"));

@@ -56,6 +56,8 @@ pub struct Core {
     steps: u32,
     /// Interrupts that may yet be raised.
     ticks: u32,
+    /// Schedules that ran to their end and count.
+    pub schedules: u64,
     /// The longest schedule so far, in steps.
     pub longest: u32,
     /// The arena was destroyed by an actor.
@@ -80,6 +82,7 @@ impl Core {
             current: None,
             steps: 0,
             ticks: 0,
+            schedules: 0,
             longest: 0,
             is_destroyed: false,
             unreported: 0,
