@@ -164,7 +164,7 @@ fn boot(bench: Bench<'_>, items: Vec<&Item>, variant: Option<&str>, log: &str) -
         || calibrate::limit(bench.qemu, bench.machine, bench.kernel, bench.items).max(least);
     let deadline = match bench.timeout {
         Some(silence) => Deadline::fixed(silence),
-        None => Deadline { silence: least, again: Some(&measured) },
+        None => Deadline { again: Some(&measured), ..Deadline::fixed(least) },
     };
     Boot {
         qemu: bench.qemu,
@@ -380,6 +380,7 @@ mod tests {
             variants: variants.iter().map(variant).collect(),
             min_cpus: 1,
             timeout_ms: 0,
+            explored: false,
         }
     }
 

@@ -2,6 +2,7 @@
 //! harness's own.
 
 mod debugger;
+mod explore;
 mod guest;
 mod hang;
 mod harness;
@@ -142,6 +143,7 @@ impl Bed<'_> {
             jobs.extend(guest::jobs(bench, &self.selection));
         }
         let mut own = harness::jobs(&self.qemu, release, &self.items);
+        own.extend(explore::jobs(&self.qemu, release, &self.items));
         own.extend(hang::jobs(&self.qemu, release, &self.items));
         own.extend(walker::jobs(&self.qemu, release, &self.items));
         own.push(midway::job(&self.qemu, release, &self.items));
