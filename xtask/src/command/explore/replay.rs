@@ -71,7 +71,9 @@ pub fn replays(bed: Bed<'_>, piece: &Piece<'_>, token: &str, count: u64) -> Resu
         let holds = all.first().is_some_and(|first| first.line.verdict == Verdict::Held);
         let words = if holds { words(count - 1, 0) } else { words(1, 1) };
         all.extend(bed.play(piece, words, |_| {})?);
-        if holds || interrupt::requested() {
+        // What is no schedule of this race is none the next time.
+        let broken = all.first().is_none_or(|first| first.line.verdict == Verdict::Broken);
+        if holds || broken || interrupt::requested() {
             break;
         }
     }

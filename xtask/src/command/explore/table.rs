@@ -78,14 +78,15 @@ fn verdict(group: &[&Line], complete: bool) -> (String, String, Option<bool>) {
     if let Some(line) = group.iter().find(|line| line.verdict == Verdict::Broken && !line.met) {
         return (line.why.clone(), String::new(), Some(false));
     }
-    let first = group.iter().filter(|line| matches!(line.verdict, Verdict::Lost));
-    if let Some(line) = first.min_by_key(|line| line.unit.first) {
+    // As it must, in some part: what else another part lost by says nothing against that.
+    let lost = group.iter().filter(|line| line.verdict == Verdict::Lost);
+    if let Some(line) = lost.min_by_key(|line| (!line.met, line.unit.first)) {
         let met = line.met && must_lose.is_some();
-        let instead = match must_lose {
-            Some(expect) if !met => format!(", not by \"{expect}\""),
-            _ => String::new(),
+        let (instead, good) = match must_lose {
+            Some(expect) if !met => (format!(", not by \"{expect}\""), complete.then_some(false)),
+            _ => (String::new(), Some(met)),
         };
-        return (format!("lost: {}{instead}", line.rule), line.token.clone(), Some(met));
+        return (format!("lost: {}{instead}", line.rule), line.token.clone(), good);
     }
     if let Some(line) = of(Verdict::Broken) {
         return (line.why.clone(), String::new(), Some(true));
@@ -199,6 +200,9 @@ mod tests {
         assert_eq!(good(&[must_lose("0/2")]), None);
         assert_eq!(good(&[must_lose("0/2"), must_lose("1/2")]), Some(false));
         assert_eq!(good(&[lost("0/1", "leak", false)]), Some(false));
+        assert_eq!(good(&[lost("0/2", "leak", false)]), None);
+        let both = [lost("0/2", "leak", false), lost("1/2", "valid-to-valid", true)];
+        assert_eq!(good(&both), Some(true));
         let default = Line { expect: String::new(), ..lost("0/1", "leak", false) };
         assert_eq!(good(&[default]), Some(false));
         let hung = Line { verdict: Verdict::Broken, met: false, ..must_lose("1/2") };
