@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use core::fmt;
 
 use explore::dfs::Dfs;
 use explore::ghost::{Broken, Ghost, Rule};
@@ -106,7 +107,7 @@ fn schedules(ctx: &Ctx, ground: &Ground, race: &dyn Race) -> Result<Tally, Failu
         let counts = engine::between(|core| core.strategy.diverged() == 0 && core.strategy.end());
         engine::between(|core| core.schedules += u64::from(counts));
         if options.trace {
-            engine::between(|core| tell_steps(core));
+            engine::between(|core| tell_steps(core, &mut |line| runner::diagnose(line)));
         }
         if engine::between(|core| core.strategy.diverged()) > 0 {
             return Err(diverged(options));
@@ -251,12 +252,7 @@ const fn mode_name(mode: Mode) -> &'static str {
 /// A schedule that lost, step by step, and the end of the run.
 pub fn tell_loss(core: Option<&mut Core>, broken: &Broken, why: &str) -> ! {
     if let Some(core) = core {
-        tell_steps(core);
-        for (cpu, status) in core.waiting() {
-            runner::diagnose(format_args!("lab: cpu{cpu} is {status:x?}"));
-        }
-        let (rule, token, schedules) = (broken.rule.name(), &core.schedule, core.schedules + 1);
-        runner::diagnose(format_args!("lost: rule={rule} token={token} schedules={schedules}"));
+        tell_schedule(core, broken.rule.name(), &mut |line| runner::diagnose(line));
     }
     runner::diagnose(format_args!("oracle: {broken}"));
     for line in why.lines() {
@@ -265,16 +261,33 @@ pub fn tell_loss(core: Option<&mut Core>, broken: &Broken, why: &str) -> ! {
     runner::fail_and_end(broken.rule.name())
 }
 
+/// The schedule in which this CPU, an actor, came to a bad end of another kind: without it nobody
+/// could come there again. Any context of an actor; nothing where no schedule runs.
+pub fn tell_end(rule: &str, put: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    if engine::is_acting() {
+        engine::between(|core| tell_schedule(core, rule, put));
+    }
+}
+
+fn tell_schedule(core: &mut Core, rule: &str, put: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    tell_steps(core, put);
+    for (cpu, status) in core.waiting() {
+        put(format_args!("lab: cpu{cpu} is {status:x?}"));
+    }
+    let (token, schedules) = (&core.schedule, core.schedules + 1);
+    put(format_args!("lost: rule={rule} token={token} schedules={schedules}"));
+}
+
 /// The places first, by which a reader knows the addresses, then what happened there.
-fn tell_steps(core: &Core) {
+fn tell_steps(core: &Core, put: &mut dyn FnMut(fmt::Arguments<'_>)) {
     let scratch = core.ghost.scratch().start().get();
-    runner::diagnose(format_args!("lab: scratch frame={scratch:#x}"));
+    put(format_args!("lab: scratch frame={scratch:#x}"));
     for (page, slot) in core.ghost.slots() {
-        runner::diagnose(format_args!("lab: slot page={:#x} object={slot:#x}", page.get()));
+        put(format_args!("lab: slot page={:#x} object={slot:#x}", page.get()));
         if core.timeline.is_stamped() {
             let [l0, l1, l2, _] = kmap::walk_to(page).entries.map(Pte::bits);
             let (page, root) = (page.get(), kmap::root().start().get());
-            runner::diagnose(format_args!(
+            put(format_args!(
                 "lab: walk page={page:#x} root={root:#x} l0={l0:#x} l1={l1:#x} l2={l2:#x}"
             ));
         }
@@ -282,11 +295,11 @@ fn tell_steps(core: &Core) {
     let (entries, lost) = core.timeline.entries();
     for (at, entry) in entries {
         match at {
-            0 => runner::diagnose(format_args!("lab: {entry}")),
-            at => runner::diagnose(format_args!("lab: {entry} at={at}")),
+            0 => put(format_args!("lab: {entry}")),
+            at => put(format_args!("lab: {entry} at={at}")),
         }
     }
     if lost > 0 {
-        runner::diagnose(format_args!("lab: {lost} more entries found no room"));
+        put(format_args!("lab: {lost} more entries found no room"));
     }
 }

@@ -128,7 +128,11 @@ impl Said {
         let claim = outcome.results.iter().flat_map(|result| &result.output);
         let claim = claim.filter_map(|line| line.strip_prefix("FAIL: ")).next();
         let (verdict, why) = match (&self.lost, outcome.exit) {
-            (Some(_), Exit::Failed) => (Verdict::Lost, self.oracle.join("; ")),
+            (Some(_), Exit::Failed) if !self.oracle.is_empty() => {
+                (Verdict::Lost, self.oracle.join("; "))
+            }
+            // A bad end of another kind, in a schedule that is known.
+            (Some(_), Exit::Failed | Exit::Crashed) => (Verdict::Lost, outcome.why.clone()),
             (None, Exit::Passed) if self.explored => (Verdict::Held, String::new()),
             (None, Exit::Passed) => (Verdict::Broken, "passed, and explored nothing".into()),
             _ if outcome.only_skips => (Verdict::Skipped, outcome.why.clone()),
@@ -218,6 +222,15 @@ not ok 1 scenario";
         assert_eq!((line.rule.as_str(), line.token.as_str()), ("valid-to-valid", "a6b8a"));
         assert_eq!((line.schedules, line.longest, line.exhaustive), (3, 15, false));
         assert!(!came_to("default", LOST, 1).met);
+    }
+
+    #[test]
+    fn a_crash_in_a_schedule_is_a_loss_with_a_token() {
+        let log = "# lost: rule=oops token=a3b schedules=9\nBail out! oops: near null";
+        let line = came_to("default", log, 3);
+        assert_eq!((line.verdict, line.met), (Verdict::Lost, false));
+        assert_eq!((line.rule.as_str(), line.token.as_str()), ("oops", "a3b"));
+        assert!(line.why.contains("near null"), "{}", line.why);
     }
 
     #[test]

@@ -142,6 +142,9 @@ pub fn loss(played: &Played, options: &Options) -> String {
     let mut text = format!("{} under {} lost: {}\n", unit.scenario, unit.variant, line.rule);
     text += &timeline::render(&timeline);
     played.oracle.iter().for_each(|said| text += &format!("{}\n", plain(said)));
+    if played.oracle.is_empty() {
+        text += &format!("{}\n", plain(&line.why));
+    }
     text + &again(line, options)
 }
 
