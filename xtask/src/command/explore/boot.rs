@@ -37,6 +37,8 @@ pub struct Played {
     pub oracle: Vec<String>,
     /// The raw serial log.
     pub log: String,
+    /// CPUs of the machine.
+    pub smp: u8,
 }
 
 /// What a log said of the exploration.
@@ -91,7 +93,7 @@ impl Bed<'_> {
         }
         let line = said.line(piece, &booted, started.elapsed());
         let log = booted.log.display().to_string();
-        Ok(Some(Played { line, lab: said.lab, oracle: said.oracle, log }))
+        Ok(Some(Played { line, lab: said.lab, oracle: said.oracle, log, smp: piece.machine.smp }))
     }
 }
 

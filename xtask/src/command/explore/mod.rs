@@ -145,22 +145,24 @@ pub fn loss(played: &Played, options: &Options) -> String {
     if played.oracle.is_empty() {
         text += &format!("{}\n", plain(&line.why));
     }
-    text + &again(line, options)
+    text + &again(played, options)
 }
 
 /// The commands that run a schedule again.
-fn again(line: &Line, options: &Options) -> String {
-    let unit = &line.unit;
+fn again(played: &Played, options: &Options) -> String {
+    let (line, unit) = (&played.line, &played.line.unit);
     let mut machine = String::new();
     if let Some(smp) = options.smp {
         machine += &format!(" --smp {smp}");
     }
     let of = Machine::new(&options.cpu, options.gic, 2).flags();
+    // The debugger does not know how many actors the race has.
+    let debugged = Machine::new(&options.cpu, options.gic, played.smp).flags();
     let what = format!("{} --variant {} --schedule {}", unit.scenario, unit.variant, line.token);
     let threads = if options.mttcg { " --mttcg" } else { "" };
     format!(
         "again:     cargo xtask explore {what}{machine}{of}{threads}\n\
-         debugged:  cargo xtask gdb {what}{machine}{of}\n"
+         debugged:  cargo xtask gdb {what}{debugged}\n"
     )
 }
 
@@ -203,6 +205,18 @@ mod tests {
         let error = check_token("6ab").unwrap_err().to_string();
         assert!(error.contains("no token") && error.contains("a6b8a is six steps"), "{error}");
         assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn the_commands_that_run_a_schedule_again_name_the_machine() {
+        let line = Line { token: "ab2".into(), ..result::tests::held("plain-store", "0/1") };
+        let played = Played { line, lab: vec![], oracle: vec![], log: String::new(), smp: 3 };
+        let text = again(&played, &unit::tests::options(""));
+        let what = "check-then-store --variant plain-store --schedule ab2";
+        assert!(text.contains(&format!("cargo xtask explore {what}\n")), "{text}");
+        assert!(text.contains(&format!("cargo xtask gdb {what} --smp 3\n")), "{text}");
+        let text = again(&played, &unit::tests::options("--smp 4 --mttcg --cpu max"));
+        assert!(text.contains(&format!("{what} --smp 4 --cpu max --mttcg\n")), "{text}");
     }
 
     #[test]

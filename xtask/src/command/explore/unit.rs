@@ -7,7 +7,7 @@ use crate::cli::{Explore, Mode};
 use crate::machine::Machine;
 
 /// Random schedules of one boot: some seconds' work, so that little is lost when it is ended.
-const CHUNK: u64 = 100_000;
+const CHUNK: u64 = 50_000;
 /// Random schedules where no number is given.
 const RANDOM: u64 = 10_000;
 
@@ -199,12 +199,12 @@ pub mod tests {
     #[test]
     fn random_schedules_are_cut_into_boots_that_cover_all_once() {
         let race = race();
-        let line = "--mode random --count 250000 --variant default --seed 9";
+        let line = "--mode random --count 120000 --variant default --seed 9";
         let all = pieces(&options(line), &[&race], "k");
         let parts: Vec<_> = all.iter().map(|piece| (piece.unit.first, piece.unit.count)).collect();
-        assert_eq!(parts, [(0, 100_000), (100_000, 100_000), (200_000, 50_000)]);
+        assert_eq!(parts, [(0, 50_000), (50_000, 50_000), (100_000, 20_000)]);
         let words = all[2].unit.words().join(" ");
-        assert!(words.contains("explore=random") && words.contains("seed=9 first=200000"));
+        assert!(words.contains("explore=random") && words.contains("seed=9 first=100000"));
         let timed = pieces(&options(&format!("{line} --time 3")), &[&race], "k");
         assert_eq!(timed.len(), 1);
         assert!(timed[0].unit.words().contains(&"milliseconds=3000".into()));
