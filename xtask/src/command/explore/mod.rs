@@ -35,7 +35,7 @@ pub use table::rows;
 pub use timeline::Timeline;
 pub use unit::{Piece, pieces};
 
-use result::{Book, once, read};
+use result::{Book, contradictions, once, read};
 
 /// Runs the command.
 ///
@@ -99,7 +99,10 @@ pub fn check_token(token: &str) -> Result<()> {
 /// The campaign, its table, and the schedules that lost.
 fn explore(bed: Bed<'_>, options: &Options, pieces: &[Piece<'_>]) -> Result<Exit> {
     let is_known = options.json.exists() && !options.fresh;
-    let known = if is_known { read(&options.json)? } else { Vec::new() };
+    let known = if is_known { once(read(&options.json)?) } else { Vec::new() };
+    // What crashed or hung is run again: the machine may have been to blame.
+    let known: Vec<_> =
+        known.into_iter().filter(|line| line.met || line.verdict != Verdict::Broken).collect();
     let book = Book::open(&options.json)?;
     let ended = campaign::run(bed, pieces, &known, book)?;
     for played in &ended.played {
@@ -169,7 +172,9 @@ fn again(played: &Played, options: &Options) -> String {
 /// One table of the results of several files.
 fn merge(options: &Options) -> Result<Exit> {
     let lines: Result<Vec<_>> = options.merge.iter().map(|path| read(path)).collect();
-    let lines = once(lines?.into_iter().flatten().collect());
+    let lines: Vec<_> = lines?.into_iter().flatten().collect();
+    let contradictions = contradictions(&lines);
+    let lines = once(lines);
     let mut kernels: Vec<_> = lines.iter().map(|line| line.unit.kernel.as_str()).collect();
     kernels.sort_unstable();
     kernels.dedup();
@@ -178,7 +183,9 @@ fn merge(options: &Options) -> Result<Exit> {
     }
     let rows = rows(&lines);
     put(&table::table(&rows));
-    Ok(table::exit(&rows, false))
+    contradictions.iter().for_each(|line| put(&format!("{line}\n")));
+    let exit = if contradictions.is_empty() { Exit::Passed } else { Exit::Failed };
+    Ok(exit.and(table::exit(&rows, false)))
 }
 
 /// A path as a person gave it, or would.

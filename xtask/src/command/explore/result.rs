@@ -1,7 +1,7 @@
 //! What came of a unit, as a line of JSON: kept as soon as there is one, merged from any number of
 //! files.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -67,8 +67,7 @@ pub fn text_of(expect: &Expect) -> String {
     }
 }
 
-/// The lines of a file, each unit once: a later line replaces an earlier one. A last line that was
-/// cut is left out, as its unit will be run again.
+/// The lines of a file. A last line that was cut is left out, as its unit will be run again.
 ///
 /// # Errors
 /// The file cannot be read, or another line is no result.
@@ -88,7 +87,7 @@ pub fn read(path: &Path) -> Result<Vec<Line>> {
             }
         }
     }
-    Ok(once(lines))
+    Ok(lines)
 }
 
 /// Each unit once: the last line of it.
@@ -98,6 +97,26 @@ pub fn once(lines: Vec<Line>) -> Vec<Line> {
         lines.into_iter().rev().filter(|line| seen.insert(line.unit.clone())).collect();
     kept.reverse();
     kept
+}
+
+/// Units of which two lines say different things, though nothing but the schedule may decide: what
+/// they are, in a sentence. A unit that is limited in time comes as far as it comes.
+pub fn contradictions(lines: &[Line]) -> Vec<String> {
+    let said = |line: &Line| (line.verdict, line.rule.clone(), line.token.clone(), line.schedules);
+    let mut first: HashMap<&Unit, &Line> = HashMap::new();
+    let mut all = Vec::new();
+    let certain = |line: &&Line| line.unit.milliseconds == 0 && line.verdict != Verdict::Broken;
+    for line in lines.iter().filter(certain) {
+        let before = first.entry(&line.unit).or_insert(line);
+        if said(before) != said(line) {
+            let Unit { scenario, variant, shard, first, .. } = &line.unit;
+            all.push(format!(
+                "{scenario} under {variant}, part {shard} from {first}: two runs differ, so \
+                 something beside the schedule decides"
+            ));
+        }
+    }
+    all
 }
 
 /// A file to which results are added.
@@ -184,6 +203,22 @@ pub mod tests {
         let again = Line { schedules: 7, ..held("default", "0/1") };
         let lines = once(vec![held("default", "0/1"), held("plain-store", "0/1"), again.clone()]);
         assert_eq!(lines, [held("plain-store", "0/1"), again]);
+    }
+
+    #[test]
+    fn equal_units_that_end_otherwise_contradict_each_other() {
+        let (one, other) = (held("default", "0/1"), held("default", "0/2"));
+        assert!(contradictions(&[one.clone(), other, one.clone()]).is_empty());
+        let less = Line { schedules: 99, ..one.clone() };
+        let said = contradictions(&[one.clone(), less.clone()]);
+        assert!(said.len() == 1 && said[0].contains("check-then-store under default"), "{said:?}");
+        let timed = |mut line: Line| {
+            line.unit.milliseconds = 1000;
+            line
+        };
+        assert!(contradictions(&[timed(one.clone()), timed(less)]).is_empty());
+        let hung = Line { verdict: Verdict::Broken, ..one.clone() };
+        assert!(contradictions(&[hung, one]).is_empty());
     }
 
     #[test]
