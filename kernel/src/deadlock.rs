@@ -41,5 +41,6 @@ pub fn stuck_abort(frame: &TrapFrame, retries: u32) -> ! {
 /// The symbol is part of the interface to debuggers: a breakpoint on it stops at every deadlock.
 #[unsafe(export_name = "deadlock_found")]
 fn end() -> ! {
+    crate::lab::explore::tell_end("deadlock", &mut |line| crate::runner::diagnose(line));
     crate::runner::fail_and_end("deadlock")
 }

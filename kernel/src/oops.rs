@@ -13,6 +13,7 @@ use crate::arch::exit::{self, Code};
 use crate::arch::percpu::CpuId;
 use crate::arch::stack::{self, Backtrace};
 use crate::arch::trap::TrapFrame;
+use crate::lab::explore;
 use crate::log::{self, Emergency};
 use crate::mem::{arena as windows, events, held, kmap};
 use crate::prog::running;
@@ -74,6 +75,7 @@ fn report(out: &Emergency, frame: &TrapFrame, reason: fmt::Arguments<'_>) {
     for event in events::last() {
         out.line(format_args!("# oops: event {event}"));
     }
+    explore::tell_end("oops", &mut |line| out.line(format_args!("# {line}")));
     out.line(format_args!("# oops: bt {:#018x}", frame.elr));
     for pc in Backtrace::from_record(frame.x[29]).take(BACKTRACE_LINES) {
         out.line(format_args!("# oops: bt {pc:#018x}"));

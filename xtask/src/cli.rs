@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// Results of `cargo xtask explore`, below the project's root.
+pub const DEFAULT_RESULTS: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../target/faultline/explore.jsonl");
+
 /// Boots the Faultline kernel on QEMU, plays races of the catalogue, tests, debugs.
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = false)]
@@ -19,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Play scenarios in a guest and tell their story (default: aa-fault)
     Qemu(Qemu),
+    /// Run races under every schedule, or many; say which loses, and how
+    Explore(Explore),
     /// Run the host tests, then every guest test and scenario
     Test(Test),
     /// Break the harness on purpose in every way that could make it green, and see it notice
@@ -123,6 +129,92 @@ pub struct Qemu {
     pub qemu_args: Vec<String>,
 }
 
+/// `cargo xtask explore`
+#[derive(Args, Clone, Debug)]
+pub struct Explore {
+    /// Races to explore; NAME also selects NAME.* (default: all)
+    pub scenarios: Vec<String>,
+    /// Explore under this protocol variant only (default: `default` and all that the race names)
+    #[arg(long, value_name = "V")]
+    pub variant: Option<String>,
+    /// Which schedules are run
+    #[arg(long, value_enum, default_value_t = Mode::Dfs)]
+    pub mode: Mode,
+    /// Preemptions that a schedule of dfs may have; changes of priority of one of pct
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub bound: u32,
+    /// Schedules of random and pct (default: 10000), or repetitions of --schedule (default: 1)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Run this one schedule, as a token says it (a6b8a)
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["mode", "shard", "time"])]
+    pub schedule: Option<String>,
+    /// Seed of random and pct
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// Run part I (from 0) of N; the parts together are the whole
+    #[arg(long, value_name = "I/N", default_value = "0/1", value_parser = shard)]
+    pub shard: String,
+    /// Stop the exploration of each race under each variant after this many seconds, unfinished
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    pub time: Option<u64>,
+    /// States remembered, by which dfs knows equivalent schedules; 0: run all
+    #[arg(long, value_name = "N", default_value_t = 1 << 16)]
+    pub states: u64,
+    /// CPUs of the machine, 1 to 8 (default: as many as the race has actors)
+    #[arg(long, alias = "cpus", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub smp: Option<u8>,
+    /// CPU model, as QEMU names it
+    #[arg(long, value_name = "MODEL", default_value = "cortex-a72")]
+    pub cpu: String,
+    /// Version of the interrupt controller
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub gic: u8,
+    /// Run each CPU of the guest in a thread of its own (slower: one runs at a time)
+    #[arg(long)]
+    pub mttcg: bool,
+    /// Where results are kept, one line of JSON for each part that is through
+    #[arg(long, value_name = "FILE", value_parser = file, default_value = DEFAULT_RESULTS)]
+    pub json: PathBuf,
+    /// Run what the results have already, too
+    #[arg(long)]
+    pub fresh: bool,
+    /// Run nothing; print one table of these results
+    #[arg(long, value_name = "FILE", num_args = 1.., value_parser = file, conflicts_with = "scenarios")]
+    pub merge: Vec<PathBuf>,
+    /// Write what happened in the schedule, or in the first that lost, to this file
+    #[arg(long, value_name = "FILE", value_parser = file)]
+    pub trace: Option<PathBuf>,
+    /// For whom: the Perfetto UI, or the break-before-make checker casemate
+    #[arg(long, value_enum, default_value_t = TraceFormat::Perfetto, requires = "trace")]
+    pub trace_format: TraceFormat,
+    /// The toolchain.
+    #[command(flatten)]
+    pub setup: Setup,
+}
+
+/// Which schedules an exploration runs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum Mode {
+    /// All within the bound, depth first
+    Dfs,
+    /// Uniformly random ones
+    Random,
+    /// Random ones by priorities
+    Pct,
+}
+
+/// The forms of a trace.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+pub enum TraceFormat {
+    /// Chrome's JSON, as ui.perfetto.dev reads it
+    Perfetto,
+    /// casemate's records, registers and TLBIs under their names at EL1
+    Casemate,
+    /// The same under the names at EL2, which casemate 3 knows
+    CasemateEl2,
+}
+
 /// `cargo xtask test`
 #[derive(Args, Clone, Debug)]
 pub struct Test {
@@ -207,6 +299,9 @@ pub struct Gdb {
     /// Protocol variant
     #[arg(long, default_value = "default")]
     pub variant: String,
+    /// Interleave the CPUs of a race by this token
+    #[arg(long, value_name = "TOKEN")]
+    pub schedule: Option<String>,
     /// Run this gdb script instead of a session, and exit with gdb's code
     #[arg(long, value_name = "FILE", value_parser = file)]
     pub batch: Option<PathBuf>,
@@ -232,6 +327,15 @@ pub struct Lint {
     /// The toolchain.
     #[command(flatten)]
     pub setup: Setup,
+}
+
+/// `I/N` with I below N.
+fn shard(text: &str) -> Result<String, String> {
+    let parts = text.split_once('/').and_then(|(index, of)| {
+        Some((index.parse::<u32>().ok()?, of.parse::<u32>().ok()?)).filter(|(i, of)| i < of)
+    });
+    let (index, of) = parts.ok_or("a part is I/N with I from 0 to N - 1, as in 0/4")?;
+    Ok(format!("{index}/{of}"))
 }
 
 /// A file as named from the folder in which the command was given, which is left afterwards.

@@ -59,6 +59,8 @@ pub struct Deadline<'a> {
     /// Asked when that is over, for the limit that holds on the machine as it is now: a machine
     /// under load makes every guest slow. `None`: the limit is final.
     pub again: Option<&'a (dyn Fn() -> Duration + Sync)>,
+    /// It may take as long as it likes while it prints: a campaign takes days.
+    pub unlimited: bool,
 }
 
 /// How a run ended.
@@ -156,7 +158,7 @@ pub fn run(plan: &Plan<'_>, mut each: impl FnMut(&[u8]) -> Next) -> Result<Finis
             break End::Lingered;
         }
         let (silent, total) = (heard.elapsed(), limit * Deadline::TOTAL);
-        if silent > limit || started.elapsed() > total {
+        if silent > limit || (started.elapsed() > total && !plan.deadline.unlimited) {
             match plan.deadline.extended(limit) {
                 Some(more) => limit = more,
                 None if silent > limit => break End::Silent(limit),
@@ -186,7 +188,7 @@ impl Deadline<'_> {
 
     /// A final limit.
     pub fn fixed(silence: Duration) -> Self {
-        Self { silence, again: None }
+        Self { silence, again: None, unlimited: false }
     }
 
     /// The limit after `limit`, if the machine as it is now deserves a longer one.

@@ -79,6 +79,7 @@ mod tests {
             variants: Vec::new(),
             min_cpus: 1,
             timeout_ms: 0,
+            explored: false,
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Machine {
     pub image: ImageKind,
     /// Build of the kernel.
     pub build: Build,
+    /// All CPUs in one thread of QEMU's, which is faster where one CPU runs at a time.
+    pub single: bool,
     /// The QEMU, where the matrix has several.
     pub qemu: Option<Qemu>,
 }
@@ -59,6 +61,7 @@ impl Machine {
             el2: virt.el2,
             image: virt.image,
             build: if virt.debug { Build::Debug } else { Build::Release },
+            single: false,
             qemu: None,
         }
     }
@@ -116,7 +119,7 @@ impl Machine {
             "-m",
             &self.mem,
             "-accel",
-            "tcg",
+            if self.single { "tcg,thread=single" } else { "tcg" },
             "-semihosting-config",
             "enable=on,target=native",
             "-append",
@@ -153,7 +156,8 @@ impl Machine {
         flags
     }
 
-    fn new(cpu: &str, gic: u8, smp: u8) -> Self {
+    /// The machine of this CPU model, GIC version and number of CPUs, else as is default.
+    pub fn new(cpu: &str, gic: u8, smp: u8) -> Self {
         Self {
             cpu: cpu.into(),
             gic,
@@ -162,6 +166,7 @@ impl Machine {
             el2: false,
             image: ImageKind::Elf,
             build: Build::Release,
+            single: false,
             qemu: None,
         }
     }
@@ -176,6 +181,7 @@ impl fmt::Display for Machine {
             (self.el2, "el2"),
             (self.image == ImageKind::Flat, "flat"),
             (self.build == Build::Debug, "debug"),
+            (self.single, "single"),
         ] {
             if differs {
                 write!(f, "-{name}")?;

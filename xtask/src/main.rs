@@ -73,6 +73,7 @@ fn go_to_root() -> anyhow::Result<()> {
 fn dispatch(command: &Command) -> anyhow::Result<Exit> {
     match command {
         Command::Qemu(options) => command::qemu::run(options),
+        Command::Explore(options) => command::explore::run(options),
         Command::Test(options) => command::test::run(options),
         Command::Selftest(options) => command::selftest::run(options),
         Command::Gdb(options) => command::gdb::run(options),

@@ -98,6 +98,17 @@ impl Kernel {
         Self { elf: "/nowhere".into(), flat: "/nowhere.img".into() }
     }
 
+    /// Tells images apart: a hash (FNV-1a) of what is loaded, without debug information.
+    ///
+    /// # Errors
+    /// The image cannot be read.
+    pub fn hash(&self) -> Result<String> {
+        let image = std::fs::read(&self.flat)
+            .with_context(|| format!("{} cannot be read", self.flat.display()))?;
+        let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        Ok(format!("{:016x}", image.iter().fold(0xcbf2_9ce4_8422_2325, fold)))
+    }
+
     fn file(&self, kind: ImageKind) -> &Path {
         match kind {
             ImageKind::Elf => &self.elf,

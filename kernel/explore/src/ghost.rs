@@ -343,6 +343,16 @@ impl Ghost {
     pub fn pages(&self) -> impl Iterator<Item = VirtAddr> {
         self.pages.iter().map(|page| page.page)
     }
+
+    /// The pages that are watched, each with the address of its descriptor.
+    pub fn slots(&self) -> impl Iterator<Item = (VirtAddr, u64)> {
+        self.pages.iter().map(|page| (page.page, page.slot))
+    }
+
+    /// The frame that stands in for what is not there.
+    pub fn scratch(&self) -> Frame {
+        self.scratch
+    }
 }
 
 impl fmt::Display for View {

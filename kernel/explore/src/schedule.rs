@@ -2,7 +2,8 @@
 //!
 //! A token is a run-length text: `a12b3A1a4` is twelve steps of CPU 0, three of CPU 1, an interrupt
 //! raised on CPU 0, four more steps of CPU 0. A number of 1 may be left out. Behind the end of the
-//! token the CPU that runs goes on, and where it cannot the lowest that can.
+//! token the CPU that runs goes on, and where it cannot the lowest that can. `w77.a12b3` is such a
+//! schedule in a run that delays stores, with the number from which chance draws.
 
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -25,6 +26,8 @@ pub struct Choices(u8);
 /// The choices of a schedule, in runs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Schedule {
+    /// What chance does beside it, where stores are delayed; 0 where none are.
+    pub chance: u64,
     runs: Vec<(Choice, u32)>,
 }
 
@@ -147,6 +150,7 @@ impl Schedule {
     /// Forgets everything; keeps the memory.
     pub fn clear(&mut self) {
         self.runs.clear();
+        self.chance = 0;
     }
 
     /// Adds a step.
@@ -178,7 +182,8 @@ impl Schedule {
     /// [`TokenError`].
     pub fn parse(token: &str) -> Result<Self, TokenError> {
         Self::check(token)?;
-        Ok(Self { runs: runs(token).collect::<Result<_, _>>()? })
+        let (chance, token) = split(token)?;
+        Ok(Self { chance, runs: runs(token).collect::<Result<_, _>>()? })
     }
 
     /// Whether `token` is one. Takes no memory: a kernel reads its command line before it has a heap.
@@ -186,10 +191,28 @@ impl Schedule {
     /// # Errors
     /// As [`parse`](Self::parse).
     pub fn check(token: &str) -> Result<(), TokenError> {
+        let (_, token) = split(token)?;
         if token.is_empty() {
             return Err(TokenError::Empty);
         }
         runs(token).try_for_each(|run| run.map(drop))
+    }
+
+    /// What chance does beside the schedule: the number of a token that begins with it; 0 for none.
+    pub fn chance_of(token: &str) -> u64 {
+        split(token).map_or(0, |(chance, _)| chance)
+    }
+}
+
+/// The number of `w123.` in front of a token, 0 without, and the rest.
+fn split(token: &str) -> Result<(u64, &str), TokenError> {
+    match token.strip_prefix('w') {
+        None => Ok((0, token)),
+        Some(rest) => {
+            let (chance, rest) = rest.split_once('.').ok_or(TokenError::Number)?;
+            let chance = chance.parse().ok().filter(|chance| *chance > 0);
+            Ok((chance.ok_or(TokenError::Number)?, rest))
+        }
     }
 }
 
@@ -219,6 +242,9 @@ fn run(letter: char, digits: &str) -> Result<(Choice, u32), TokenError> {
 impl fmt::Display for Schedule {
     /// The token. The last run is left out where it is what happens anyway.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.chance > 0 {
+            write!(f, "w{}.", self.chance)?;
+        }
         for (choice, count) in &self.runs {
             f.write_char(choice.letter())?;
             if *count > 1 {
@@ -256,7 +282,11 @@ mod tests {
         let read = Schedule::parse("a2d1Aa").unwrap();
         assert_eq!(read, schedule);
         assert!(read.iter().eq(steps));
+        assert_eq!(Schedule::check("a2d1Aa"), Ok(()));
         assert_eq!((read.len(), read.is_empty()), (5, false));
+        let weak = Schedule::parse("w77.a2b").unwrap();
+        assert_eq!((weak.chance, weak.len(), weak.to_string().as_str()), (77, 3, "w77.a2b"));
+        assert_eq!((Schedule::chance_of("w77.a2b"), Schedule::chance_of("a2b")), (77, 0));
     }
 
     #[test]
@@ -269,6 +299,9 @@ mod tests {
             ("a2e1", TokenError::Character('e')),
             ("a-1", TokenError::Character('-')),
             ("a 2", TokenError::Character(' ')),
+            ("w7.", TokenError::Empty),
+            ("w7a2", TokenError::Number),
+            ("w0.a2", TokenError::Number),
         ] {
             assert_eq!(Schedule::parse(text), Err(error), "{text}");
             assert_eq!(Schedule::check(text), Err(error), "{text}");

@@ -13,11 +13,12 @@
 //! | 10 | CPUs needed | |
 //! | 11 | deadline in ms, 0 for the default | |
 //! | 12 | address of the function | |
+//! | 13 | 1 if it is explored: run under one schedule after the other | |
 //!
 //! `expect` is empty (it must pass), `oops: TEXT`, `deadlock: TEXT` or `fail: TEXT`.
 
 /// Bytes of a record.
-pub const RECORD_BYTES: usize = 13 * 8;
+pub const RECORD_BYTES: usize = 14 * 8;
 /// Bytes of a variant.
 pub const VARIANT_BYTES: usize = 6 * 8;
 
@@ -52,6 +53,8 @@ mod decoder {
         pub min_cpus: u64,
         /// Its deadline in milliseconds; 0 for the default.
         pub timeout_ms: u64,
+        /// Whether it is explored: run under one schedule after the other.
+        pub explored: bool,
     }
 
     /// A protocol variant of an item.
@@ -131,6 +134,7 @@ mod decoder {
                 .collect::<Result<_, _>>()?,
             min_cpus: word(record, 10),
             timeout_ms: word(record, 11),
+            explored: word(record, 13) != 0,
         })
     }
 
@@ -205,7 +209,7 @@ mod decoder {
                 memory.extend(text.as_bytes());
             }
             // Dangling, as the address of an empty slice is.
-            words.extend([8 << 20, variants, 2, 500, 0x1234]);
+            words.extend([8 << 20, variants, 2, 500, 0x1234, 1]);
             let record = words.iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
             (record, memory)
         }
@@ -226,6 +230,7 @@ mod decoder {
                 variants: vec![],
                 min_cpus: 2,
                 timeout_ms: 500,
+                explored: true,
             };
             assert_eq!(items, [expected]);
         }

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use core::fmt;
 
 use explore::dfs::Dfs;
 use explore::ghost::{Broken, Ghost, Rule};
@@ -12,6 +13,7 @@ use explore::replay::Replay;
 use explore::schedule::Schedule;
 use explore::strategy::Strategy;
 
+use arena::pte::Pte;
 use arena::walk::leaf_slot;
 
 use super::engine::weak::Weak;
@@ -23,7 +25,7 @@ use crate::arch::smp::{self, CpuSet};
 use crate::arch::timer;
 use crate::mem::machine::Machine;
 use crate::mem::{frame, kmap};
-use crate::runner::{self, Ctx, Failure, Outcome};
+use crate::runner::{self, Ctx, Failure, Outcome, claim};
 
 /// How often progress is told, in nanoseconds.
 const TELL_NS: u64 = 500_000_000;
@@ -60,6 +62,8 @@ pub fn run_as(ctx: &Ctx, options: &Options, ground: &Ground, race: &dyn Race) ->
     if ground.actors > CpuSet::online().len() {
         return Err(Failure::Skip("needs more CPUs"));
     }
+    // The host explores what says so: a race that does not would never be in a campaign.
+    claim!(runner::is_explored(), "the item lacks `explored: true`");
     engine::open(core(ground, options)?);
     smp::on_each(CpuSet::online(), |_| timer::stop_tick());
     let act = |cpu: usize| race.act(cpu);
@@ -110,10 +114,10 @@ fn schedules(
     tally.told = tally.began;
     while engine::between(|core| core.strategy.next()) {
         race.reset()?;
-        let number = tally.schedules;
+        let number = engine::between(|core| core.schedules);
         engine::between(|core| {
             core.begin(race.ticks());
-            core.chance = if options.weak { chance(options, number) } else { 0 };
+            core.schedule.chance = if options.weak { chance(options, number) } else { 0 };
         });
         engine::set_delays(options.weak.then(|| Weak::new(chance(options, number))));
         engine::conduct(&act);
@@ -121,9 +125,9 @@ fn schedules(
         engine::set_delays(None);
         judge(ground, race);
         let counts = engine::between(|core| core.strategy.diverged() == 0 && core.strategy.end());
-        tally.schedules += u64::from(counts);
+        engine::between(|core| core.schedules += u64::from(counts));
         if options.trace {
-            engine::between(|core| tell_steps(core));
+            engine::between(|core| tell_steps(core, &mut |line| runner::diagnose(line)));
         }
         if engine::between(|core| core.strategy.diverged()) > 0 {
             return Err(diverged(options));
@@ -199,6 +203,9 @@ fn core(ground: &Ground, options: &Options) -> Result<Core, Failure> {
         ghost.watch(page, ::core::ptr::from_ref(slot).addr() as u64, now);
     }
     let mut core = Core::new(strategy(options), ghost, ground.actors);
+    if options.trace {
+        core.timeline.stamp();
+    }
     for _ in 0..ground.frames {
         let frame = frame::alloc().ok_or_else(|| Failure::new("no frames for the lab".into()))?;
         core.own(frame);
@@ -234,6 +241,7 @@ fn give_back(ground: &Ground, core: Core) {
 
 impl Tally {
     fn take(&mut self, core: &mut Core) {
+        self.schedules = core.schedules;
         self.pruned = core.strategy.pruned();
         self.longest = core.longest;
         self.exhaustive = core.strategy.is_exhaustive();
@@ -272,12 +280,7 @@ const fn mode_name(mode: Mode) -> &'static str {
 /// A schedule that lost, step by step, and the end of the run.
 pub fn tell_loss(core: Option<&mut Core>, broken: &Broken, why: &str) -> ! {
     if let Some(core) = core {
-        tell_steps(core);
-        for (cpu, status) in core.waiting() {
-            runner::diagnose(format_args!("lab: cpu{cpu} is {status:x?}"));
-        }
-        let (rule, chance) = (broken.rule.name(), core.chance);
-        runner::diagnose(format_args!("lost: rule={rule} token={} chance={chance}", core.schedule));
+        tell_schedule(core, broken.rule.name(), &mut |line| runner::diagnose(line));
     }
     runner::diagnose(format_args!("oracle: {broken}"));
     for line in why.lines() {
@@ -286,12 +289,45 @@ pub fn tell_loss(core: Option<&mut Core>, broken: &Broken, why: &str) -> ! {
     runner::fail_and_end(broken.rule.name())
 }
 
-fn tell_steps(core: &Core) {
+/// The schedule in which this CPU, an actor, came to a bad end of another kind: without it nobody
+/// could come there again. Any context of an actor; nothing where no schedule runs.
+pub fn tell_end(rule: &str, put: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    if engine::is_acting() {
+        engine::between(|core| tell_schedule(core, rule, put));
+    }
+}
+
+fn tell_schedule(core: &mut Core, rule: &str, put: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    tell_steps(core, put);
+    for (cpu, status) in core.waiting() {
+        put(format_args!("lab: cpu{cpu} is {status:x?}"));
+    }
+    let (token, schedules) = (&core.schedule, core.schedules + 1);
+    put(format_args!("lost: rule={rule} token={token} schedules={schedules}"));
+}
+
+/// The places first, by which a reader knows the addresses, then what happened there.
+fn tell_steps(core: &Core, put: &mut dyn FnMut(fmt::Arguments<'_>)) {
+    let scratch = core.ghost.scratch().start().get();
+    put(format_args!("lab: scratch frame={scratch:#x}"));
+    for (page, slot) in core.ghost.slots() {
+        put(format_args!("lab: slot page={:#x} object={slot:#x}", page.get()));
+        if core.timeline.is_stamped() {
+            let [l0, l1, l2, _] = kmap::walk_to(page).entries.map(Pte::bits);
+            let (page, root) = (page.get(), kmap::root().start().get());
+            put(format_args!(
+                "lab: walk page={page:#x} root={root:#x} l0={l0:#x} l1={l1:#x} l2={l2:#x}"
+            ));
+        }
+    }
     let (entries, lost) = core.timeline.entries();
-    for entry in entries {
-        runner::diagnose(format_args!("lab: {entry}"));
+    for (at, entry) in entries {
+        match at {
+            0 => put(format_args!("lab: {entry}")),
+            at => put(format_args!("lab: {entry} at={at}")),
+        }
     }
     if lost > 0 {
-        runner::diagnose(format_args!("lab: {lost} more entries found no room"));
+        put(format_args!("lab: {lost} more entries found no room"));
     }
 }

@@ -1,6 +1,7 @@
 //! How a race is explored: what `explore=` and its companions on the command line say.
 
 use explore::dfs::Shard;
+use explore::schedule::Schedule;
 
 /// Which schedules are run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,10 +86,11 @@ impl Options {
             "shard" => self.take_shard(value).is_some(),
             "token" => {
                 (self.mode, self.token) = (Mode::Token, value);
-                explore::schedule::Schedule::check(value).is_ok()
+                self.chance = Schedule::chance_of(value);
+                self.weak |= self.chance > 0;
+                Schedule::check(value).is_ok()
             }
             "weak" => flag(&mut self.weak, value),
-            "chance" => set(&mut self.chance, value),
             "trace" => flag(&mut self.trace, value),
             _ => return None,
         })

@@ -21,6 +21,7 @@ pub struct Item {
     min_cpus: u64,
     timeout_ms: u64,
     run: fn(&Ctx) -> Outcome,
+    explored: u64,
 }
 
 /// A protocol variant that an item can be run under, and what must come of it.
@@ -78,6 +79,8 @@ pub struct Declaration {
     pub variants: &'static [Variant],
     /// CPUs without which it is skipped.
     pub min_cpus: u64,
+    /// Whether it is a race, which `cargo xtask explore` runs under many schedules.
+    pub explored: bool,
     /// The function.
     pub run: fn(&Ctx) -> Outcome,
 }
@@ -96,6 +99,7 @@ impl Declaration {
         expect: "",
         variants: &[],
         min_cpus: 1,
+        explored: false,
         run: |_| Ok(()),
     };
 }
@@ -113,6 +117,7 @@ impl Item {
             min_cpus: declaration.min_cpus,
             timeout_ms: 0,
             run: declaration.run,
+            explored: declaration.explored as u64,
         }
     }
 
@@ -148,6 +153,11 @@ impl Item {
     /// CPUs that it needs.
     pub fn min_cpus(&self) -> u64 {
         self.min_cpus
+    }
+
+    /// Whether it says that it is explored.
+    pub fn is_explored(&self) -> bool {
+        self.explored != 0
     }
 
     /// Runs it.

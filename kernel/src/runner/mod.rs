@@ -72,6 +72,12 @@ pub fn running() -> Option<&'static str> {
     Item::all().get(index).map(Item::name)
 }
 
+/// Whether the item that runs now says that it is explored. Any context.
+pub fn is_explored() -> bool {
+    let index = PROGRESS.item.load(Ordering::Relaxed);
+    Item::all().get(index).is_some_and(Item::is_explored)
+}
+
 /// Prints a diagnostic of the running item.
 pub fn diagnose(line: fmt::Arguments<'_>) {
     report::diagnostic(line);

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use ktap::item::Item;
 
 use crate::cli::{Gdb as Options, Setup};
+use crate::command::explore::check_token;
 use crate::command::qemu::{check_variant, quoted};
 use crate::exit::Exit;
 use crate::guest::{Deadline, Guest};
@@ -57,12 +58,21 @@ pub fn run(options: &Options) -> Result<Exit> {
     qemu.check_cpu(&machine.cpu)?;
     let kernel = Kernel::build(&toolchain, machine.build)?;
     let items = items::read(&kernel.elf)?;
+    if let Some(token) = &options.schedule {
+        check_token(token)?;
+    }
     let (scenario, variant) = wanted(options);
     let selected = items::select(&items, &[scenario.to_string()])?;
     check_variant(&items, variant)?;
     if options.vscode {
-        let target =
-            Target { qemu: &qemu, machine: &machine, kernel: &kernel, item: selected[0], variant };
+        let target = Target {
+            qemu: &qemu,
+            machine: &machine,
+            kernel: &kernel,
+            item: selected[0],
+            variant,
+            schedule: options.schedule.as_deref(),
+        };
         put(&target.launch_json()?);
         return Ok(Exit::Passed);
     }
@@ -93,7 +103,14 @@ pub fn session(
         bail!("the gdb script {} is not there", script.display());
     }
     let files = Files::make("session")?;
-    let target = Target { qemu, machine, kernel, item, variant: wanted(options).1 };
+    let target = Target {
+        qemu,
+        machine,
+        kernel,
+        item,
+        variant: wanted(options).1,
+        schedule: options.schedule.as_deref(),
+    };
     let mut guest = target.start(&files)?;
     let mode = match (&options.batch, &options.test) {
         (Some(script), _) => Mode::Script(script),
@@ -169,6 +186,8 @@ pub struct Target<'a> {
     pub item: &'a Item,
     /// Under which protocol variant.
     pub variant: &'a str,
+    /// The schedule of a race, as a token.
+    pub schedule: Option<&'a str>,
 }
 
 impl Target<'_> {
@@ -213,13 +232,14 @@ impl Target<'_> {
     }
 
     fn boot(&self) -> Boot<'_> {
+        let schedule = self.schedule.map(|token| format!("token={token}"));
         Boot {
             qemu: self.qemu,
             machine: self.machine,
             kernel: self.kernel,
             items: vec![self.item],
             variant: self.variant,
-            words: vec!["story=1".into()],
+            words: ["story=1".into()].into_iter().chain(schedule).collect(),
             qemu_args: Vec::new(),
             deadline: Deadline::fixed(Duration::MAX),
             log: String::new(),

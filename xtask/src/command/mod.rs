@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod doctor;
+pub mod explore;
 pub mod gdb;
 pub mod lint;
 pub mod qemu;

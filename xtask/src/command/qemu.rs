@@ -66,7 +66,9 @@ pub fn run(options: &Options) -> Result<Exit> {
             qemu_args: options.qemu_args.clone(),
             deadline: match options.timeout {
                 Some(seconds) => Deadline::fixed(Duration::from_secs(seconds)),
-                None => Deadline { silence: calibrate::UNMEASURED, again: Some(&measured) },
+                None => {
+                    Deadline { again: Some(&measured), ..Deadline::fixed(calibrate::UNMEASURED) }
+                }
             },
             log: if number == 0 { "qemu".into() } else { format!("qemu.{}", number + 1) },
         };
@@ -195,6 +197,7 @@ fn gdb_options(options: &Options, scenario: &str) -> cli::Gdb {
         scenario: scenario.into(),
         variant: options.variant.clone(),
         test: None,
+        schedule: None,
         vscode: false,
         batch: None,
         virt: options.virt.clone(),
@@ -247,6 +250,7 @@ mod tests {
             }],
             min_cpus: 1,
             timeout_ms: 0,
+            explored: false,
         }
     }
 

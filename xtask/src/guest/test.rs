@@ -103,11 +103,13 @@ fn a_machine_under_load_gives_its_guests_more_time() {
     };
     let silence = Duration::from_millis(200);
     let slow = "echo a; sleep 0.6; echo b";
-    let (lines, finished) = shell_within(slow, Deadline { silence, again: Some(&again) });
+    let (lines, finished) =
+        shell_within(slow, Deadline { again: Some(&again), ..Deadline::fixed(silence) });
     assert_eq!((lines.len(), finished.end), (2, End::Exited(0)));
     assert_eq!(asked.into_inner(), 1);
     let as_before = || silence;
-    let (_, finished) = shell_within(slow, Deadline { silence, again: Some(&as_before) });
+    let (_, finished) =
+        shell_within(slow, Deadline { again: Some(&as_before), ..Deadline::fixed(silence) });
     assert_eq!(finished.end, End::Silent(silence));
 }
 

@@ -58,12 +58,12 @@ pub struct Core {
     steps: u32,
     /// Interrupts that may yet be raised.
     ticks: u32,
+    /// Schedules that ran to their end and count.
+    pub schedules: u64,
     /// The longest schedule so far, in steps.
     pub longest: u32,
     /// Allocations are the machine's, not the pool's.
     pub real_frames: bool,
-    /// The seed of what chance does in this schedule; 0 where nothing is delayed.
-    pub chance: u64,
     /// What is delayed, if this exploration delays.
     pub weak: Option<Weak>,
     /// The arena was destroyed by an actor.
@@ -89,9 +89,9 @@ impl Core {
             current: None,
             steps: 0,
             ticks: 0,
+            schedules: 0,
             longest: 0,
             real_frames: false,
-            chance: 0,
             weak: None,
             is_destroyed: false,
             unreported: 0,

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 
 use arena::addr::{Frame, PAGE_SIZE, VirtAddr};
 use arena::pte::Pte;
-use explore::ghost::Broken;
+use explore::ghost::{Broken, View};
 
 use super::weak::{Delayed, Weak};
 use super::{Core, DELAYING, Entry, is_on, lose, may_be_watched, with};
@@ -53,11 +53,26 @@ pub fn dsb(full: bool) {
             out.flatten().into_iter().for_each(let_out);
         }
         tell(|core, cpu| {
+            let before = views(core);
             core.ghost.dsb(cpu, full);
             core.timeline.push(Entry::Dsb { cpu, full });
+            for (now, before) in views(core).into_iter().zip(before) {
+                if let (Some((page, view)), true) = (now, now != before) {
+                    core.timeline.push(Entry::View { cpu, page: page.get(), view });
+                }
+            }
             Ok(())
         });
     }
+}
+
+/// What TLBs may hold of the first few watched pages: without a list on the heap, as every barrier
+/// asks.
+fn views(core: &Core) -> [Option<(VirtAddr, View)>; 4] {
+    let mut all = [None; 4];
+    let pages = core.ghost.pages().map(|page| Some((page, core.ghost.view(page)?)));
+    all.iter_mut().zip(pages).for_each(|(place, view)| *place = view);
+    all
 }
 
 /// A frame from the lab's pool while an exploration is on: `None` outside one, `Some(None)` when the

@@ -8,6 +8,8 @@ use arena::pte::Pte;
 use arena::step::StepPoint;
 use explore::ghost::{View, describe};
 
+use crate::arch::timer;
+
 /// Entries that are kept of one schedule.
 const KEPT: usize = 8192;
 
@@ -100,6 +102,15 @@ pub enum Entry {
         /// Given out rather than taken back.
         out: bool,
     },
+    /// What TLBs may hold of a page has changed by the barrier before.
+    View {
+        /// The CPU of the barrier.
+        cpu: u8,
+        /// The page.
+        page: u64,
+        /// What they may hold now.
+        view: View,
+    },
     /// A CPU waits for the lock at this address.
     Wait {
         /// The CPU.
@@ -118,14 +129,16 @@ pub enum Entry {
 
 /// See the module.
 pub struct Timeline {
-    entries: Vec<Entry>,
+    /// Each with the guest's time in nanoseconds, 0 where that is not asked for.
+    entries: Vec<(u64, Entry)>,
     lost: u64,
+    stamped: bool,
 }
 
 impl Timeline {
     /// An empty one.
     pub fn new() -> Self {
-        Self { entries: Vec::with_capacity(KEPT), lost: 0 }
+        Self { entries: Vec::with_capacity(KEPT), lost: 0, stamped: false }
     }
 
     /// Forgets everything.
@@ -134,17 +147,29 @@ impl Timeline {
         self.lost = 0;
     }
 
+    /// Notes the time of every entry from now on: a read of the counter each, which a campaign has
+    /// no use for.
+    pub fn stamp(&mut self) {
+        self.stamped = true;
+    }
+
+    /// Whether it notes times.
+    pub fn is_stamped(&self) -> bool {
+        self.stamped
+    }
+
     /// Adds an entry; one that finds no room is counted.
     pub fn push(&mut self, entry: Entry) {
         if self.entries.len() < KEPT {
-            self.entries.push(entry);
+            let at = if self.stamped { timer::now_ns() } else { 0 };
+            self.entries.push((at, entry));
         } else {
             self.lost += 1;
         }
     }
 
     /// The entries, and how many found no room.
-    pub fn entries(&self) -> (&[Entry], u64) {
+    pub fn entries(&self) -> (&[(u64, Entry)], u64) {
         (&self.entries, self.lost)
     }
 }
@@ -174,6 +199,9 @@ impl fmt::Display for Entry {
             }
             Self::Frame { cpu, frame, out } => {
                 write!(f, "frame cpu={cpu} frame={frame:#x} {}", if out { "out" } else { "back" })
+            }
+            Self::View { cpu, page, view } => {
+                write!(f, "view cpu={cpu} page={page:#x} tlb={view}")
             }
             Self::Wait { cpu, lock } => write!(f, "wait cpu={cpu} lock={lock:#x}"),
             Self::Drain { cpu, object } => write!(f, "drain cpu={cpu} object={object:#x}"),

@@ -17,5 +17,6 @@ item! {
         variant("trylock-retry", "the abort handler waits for the lock", "fail: no-progress"),
     ],
     min_cpus: 2,
+    explored: true,
     run: |ctx| explore(ctx, Plan { pages: 1, wild_is_second: true, old_scratch: false }),
 }

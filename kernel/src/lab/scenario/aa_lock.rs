@@ -23,6 +23,7 @@ item! {
     suite: "scenario",
     about: "a program under the arena's lock allocates from that arena",
     min_cpus: 2,
+    explored: true,
     run: aa_lock,
 }
 

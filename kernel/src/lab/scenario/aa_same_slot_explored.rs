@@ -17,5 +17,6 @@ item! {
         variant("no-tlbi", "scratch is replaced without TLB maintenance", "fail: make-before-tlbi"),
     ],
     min_cpus: 2,
+    explored: true,
     run: |ctx| explore(ctx, Plan { pages: 1, wild_is_second: false, old_scratch: false }),
 }

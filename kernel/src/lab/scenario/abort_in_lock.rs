@@ -25,6 +25,7 @@ item! {
     suite: "scenario",
     about: "a program is aborted while its kernel function runs under the lock",
     min_cpus: 2,
+    explored: true,
     run: abort_in_lock,
 }
 

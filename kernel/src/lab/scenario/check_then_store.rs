@@ -28,6 +28,7 @@ item! {
         variant("plain-store", "the page is installed by a plain store", "fail: valid-to-valid"),
     ],
     min_cpus: 2,
+    explored: true,
     run: check_then_store,
 }
 

@@ -20,6 +20,7 @@ item! {
         variant("linux-7.2-order", "and are flushed later still", "fail: make-before-tlbi"),
     ],
     min_cpus: 2,
+    explored: true,
     run: clear_refault,
 }
 

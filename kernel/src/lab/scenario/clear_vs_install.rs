@@ -19,6 +19,7 @@ item! {
         variant("load-store-clear", "a load and a store", "fail: never-flushed"),
     ],
     min_cpus: 2,
+    explored: true,
     run: clear_vs_install,
 }
 

@@ -17,6 +17,7 @@ item! {
         variant("no-tlbi-free", "freed without flush", "fail: freed-while-mapped"),
     ],
     min_cpus: 2,
+    explored: true,
     run: double_free,
 }
 

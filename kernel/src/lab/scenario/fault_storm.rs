@@ -25,6 +25,7 @@ item! {
         variant("no-tlbi", "scratch is replaced without TLB maintenance", "fail: make-before-tlbi"),
     ],
     min_cpus: 2,
+    explored: true,
     run: |ctx| fault_storm(ctx, 2),
 }
 
@@ -36,6 +37,7 @@ item! {
         variant("no-tlbi", "scratch is replaced without TLB maintenance", "fail: make-before-tlbi"),
     ],
     min_cpus: 3,
+    explored: true,
     run: |ctx| fault_storm(ctx, 3),
 }
 
@@ -47,6 +49,7 @@ item! {
         variant("no-tlbi", "scratch is replaced without TLB maintenance", "fail: make-before-tlbi"),
     ],
     min_cpus: 4,
+    explored: true,
     run: |ctx| fault_storm(ctx, 4),
 }
 

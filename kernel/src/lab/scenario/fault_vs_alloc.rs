@@ -23,6 +23,7 @@ item! {
         variant("blind-scratch", "the handler stores scratch unseen", "fail: valid-to-valid"),
     ],
     min_cpus: 2,
+    explored: true,
     run: fault_vs_alloc,
 }
 

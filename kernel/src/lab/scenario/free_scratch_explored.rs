@@ -20,6 +20,7 @@ item! {
         variant("frees-scratch", "whatever a slot held is freed", "fail: scratch-freed"),
     ],
     min_cpus: 2,
+    explored: true,
     run: free_scratch,
 }
 

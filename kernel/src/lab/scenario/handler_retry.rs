@@ -26,6 +26,7 @@ item! {
         variant("no-dsb", "the handler returns before its install is complete", "fail: aborts for 2"),
     ],
     min_cpus: 2,
+    explored: true,
     run: handler_retry,
 }
 

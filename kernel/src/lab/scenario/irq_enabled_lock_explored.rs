@@ -28,6 +28,7 @@ item! {
         variant("irqs-on", "the lock leaves IRQs on", "fail: A-A through the interrupt"),
     ],
     min_cpus: 2,
+    explored: true,
     run: irq_enabled_lock,
 }
 

@@ -16,6 +16,7 @@ item! {
     suite: "scenario",
     about: "a second wild access to a page that holds scratch makes no report",
     min_cpus: 2,
+    explored: true,
     run: masked_repeat,
 }
 

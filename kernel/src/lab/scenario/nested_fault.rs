@@ -39,6 +39,7 @@ item! {
         variant("faulty-handler", "the handler touches memory that faults", "oops: the abort handler faulted"),
     ],
     min_cpus: 2,
+    explored: true,
     run: nested_fault,
 }
 
@@ -119,7 +120,7 @@ fn ticked_in_handler() -> bool {
     engine::between(|core| {
         let mut inside = [false; MAX_CPUS];
         let (entries, _) = core.timeline.entries();
-        entries.iter().any(|entry| match *entry {
+        entries.iter().any(|(_, entry)| match *entry {
             Entry::Step { cpu, point: StepPoint::AbortEntry, .. } => {
                 inside[usize::from(cpu)] = true;
                 false

@@ -29,6 +29,7 @@ item! {
         variant("no-tlbi", "scratch is replaced without TLB maintenance", "fail: make-before-tlbi"),
     ],
     min_cpus: 2,
+    explored: true,
     run: no_bbm_replace,
 }
 
@@ -40,6 +41,7 @@ item! {
         variant("no-tlbi", "scratch is replaced without TLB maintenance", "fail: B reads scratch"),
     ],
     min_cpus: 2,
+    explored: true,
     run: effect,
 }
 

@@ -18,6 +18,7 @@ item! {
         variant("plain-store", "scratch in the way is an error", "fail: the page is not free"),
     ],
     min_cpus: 2,
+    explored: true,
     run: partial_oom,
 }
 

@@ -19,6 +19,7 @@ item! {
     suite: "scenario",
     about: "the program's own accesses hit a page that is about to be mapped",
     min_cpus: 2,
+    explored: true,
     run: program_access,
 }
 

@@ -23,6 +23,7 @@ item! {
         variant("no-tlbi-free", "no flush at all", "fail: freed-while-mapped"),
     ],
     min_cpus: 2,
+    explored: true,
     run: range_before_flush,
 }
 

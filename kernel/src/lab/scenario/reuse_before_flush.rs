@@ -20,6 +20,7 @@ item! {
         variant("linux-7.2-order", "the range is free first", "fail: make-before-tlbi"),
     ],
     min_cpus: 2,
+    explored: true,
     run: reuse_before_flush,
 }
 

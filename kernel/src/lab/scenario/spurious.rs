@@ -22,6 +22,7 @@ item! {
         variant("blind-scratch", "the handler stores scratch unseen", "fail: valid-to-valid"),
     ],
     min_cpus: 2,
+    explored: true,
     run: spurious,
 }
 

@@ -222,7 +222,7 @@ pub fn violations(program: &Program) -> Vec<Violation> {
 pub fn descriptor_writes(are: impl Fn(State, State) -> bool) -> usize {
     engine::between(|core| {
         let (entries, _) = core.timeline.entries();
-        let counts = |entry: &&Entry| match **entry {
+        let counts = |(_, entry): &&(u64, Entry)| match *entry {
             Entry::Pte { old, new, done: true, .. } => are(old.state(), new.state()),
             _ => false,
         };

@@ -16,5 +16,6 @@ item! {
         variant("busy", "the install takes scratch for an error", "fail: the allocation failed"),
     ],
     min_cpus: 2,
+    explored: true,
     run: |ctx| explore(ctx, Plan { pages: 2, wild_is_second: true, old_scratch: true }),
 }

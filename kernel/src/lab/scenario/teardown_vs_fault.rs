@@ -26,6 +26,7 @@ item! {
     suite: "scenario",
     about: "an arena is destroyed while a program faults in it",
     min_cpus: 2,
+    explored: true,
     run: teardown_vs_fault,
 }
 

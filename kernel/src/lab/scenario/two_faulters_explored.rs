@@ -23,6 +23,7 @@ item! {
         variant("loss-is-error", "the handler gives a lost install up", "fail: 1 reports of 2"),
     ],
     min_cpus: 2,
+    explored: true,
     run: |ctx| two_faulters(ctx, 2),
 }
 
@@ -31,6 +32,7 @@ item! {
     suite: "scenario",
     about: "four CPUs fault on one empty slot at once",
     min_cpus: 4,
+    explored: true,
     run: |ctx| two_faulters(ctx, 4),
 }
 

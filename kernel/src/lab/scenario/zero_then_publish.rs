@@ -26,6 +26,7 @@ item! {
         variant("relaxed-install", "the page is published without release", "fail: stale bytes"),
     ],
     min_cpus: 2,
+    explored: true,
     run: zero_then_publish,
 }
 

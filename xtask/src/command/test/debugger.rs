@@ -83,7 +83,8 @@ fn run(
         .with_context(|| format!("{}: the first line names no guest", script.display()))?;
     let selected = items::select(items, &[item.to_string()])?;
     let machine = Machine { smp, ..Machine::matrix(Matrix::Quick).remove(0) };
-    let target = Target { qemu, machine: &machine, kernel, item: selected[0], variant };
+    let target =
+        Target { qemu, machine: &machine, kernel, item: selected[0], variant, schedule: None };
     gdb::script(&target, script, stem)
 }
 

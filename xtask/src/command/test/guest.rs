@@ -47,20 +47,25 @@ pub fn jobs<'a>(bench: Bench<'a>, selection: &Selection) -> Vec<Job<'a>> {
         selection.wants(&path(bench.machine, item, variant), &labels)
     };
     let mut jobs = Vec::new();
-    let mut shared: Vec<_> = bench
-        .items
-        .iter()
-        .filter(|item| item.expect == Expect::Pass && wanted(item, None, &item.expect))
-        .collect();
-    if let Some(seed) = bench.seed {
-        fastrand::Rng::with_seed(seed).shuffle(&mut shared);
-    }
-    if !shared.is_empty() {
-        jobs.push(Job {
-            name: format!("{}: {} tests", bench.machine, shared.len()),
-            tests: shared.iter().map(|item| path(bench.machine, item, None)).collect(),
-            work: Box::new(move |sink| together(bench, &shared, sink)),
-        });
+    // Races are explored in a boot of their own kind: see `boot`.
+    for explored in [false, true] {
+        let mut shared: Vec<_> = bench
+            .items
+            .iter()
+            .filter(|item| item.explored == explored && item.expect == Expect::Pass)
+            .filter(|item| wanted(item, None, &item.expect))
+            .collect();
+        if let Some(seed) = bench.seed {
+            fastrand::Rng::with_seed(seed).shuffle(&mut shared);
+        }
+        if !shared.is_empty() {
+            let what = if explored { "races" } else { "tests" };
+            jobs.push(Job {
+                name: format!("{}: {} {what}", bench.machine, shared.len()),
+                tests: shared.iter().map(|item| path(bench.machine, item, None)).collect(),
+                work: Box::new(move |sink| together(bench, &shared, sink)),
+            });
+        }
     }
     for item in bench.items {
         if item.expect != Expect::Pass && wanted(item, None, &item.expect) {
@@ -95,6 +100,7 @@ pub fn together(bench: Bench<'_>, items: &[&Item], sink: Sink<'_>) -> Result<()>
     // A single test has a log of its own: others of its machine may run in other processes.
     let log = match items {
         [item] => path(bench.machine, item, None),
+        [first, ..] if first.explored => format!("{}-races", bench.machine),
         _ => bench.machine.to_string(),
     };
     for number in 1.. {
@@ -169,11 +175,14 @@ fn boot(bench: Bench<'_>, items: Vec<&Item>, variant: Option<&str>, log: &str) -
         || calibrate::limit(bench.qemu, bench.machine, bench.kernel, bench.items).max(least);
     let deadline = match bench.timeout {
         Some(silence) => Deadline::fixed(silence),
-        None => Deadline { silence: least, again: Some(&measured) },
+        None => Deadline { again: Some(&measured), ..Deadline::fixed(least) },
     };
+    // Where one CPU runs at a time, CPUs that wait in threads of their own only hold it up.
+    let single = items.iter().all(|item| item.explored);
+    let machine = Machine { single, ..bench.machine.clone() };
     Boot {
         qemu: bench.qemu,
-        machine: bench.machine,
+        machine: &machine,
         kernel: bench.kernel,
         items,
         variant: variant.unwrap_or("default"),
@@ -385,6 +394,7 @@ mod tests {
             variants: variants.iter().map(variant).collect(),
             min_cpus: 1,
             timeout_ms: 0,
+            explored: false,
         }
     }
 

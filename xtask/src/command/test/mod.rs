@@ -2,6 +2,7 @@
 //! harness's own.
 
 mod debugger;
+mod explore;
 mod guest;
 mod hang;
 mod host;
@@ -147,6 +148,7 @@ impl Bed<'_> {
             jobs.extend(guest::jobs(bench, &self.selection));
         }
         let mut own = selftest::jobs(&self.qemu, release, &self.items);
+        own.extend(explore::jobs(&self.qemu, release, &self.items));
         own.extend(hang::jobs(&self.qemu, release, &self.items));
         own.extend(walker::jobs(&self.qemu, release, &self.items));
         own.push(steps::job(&self.toolchain, &self.qemu, &self.items));
