@@ -45,7 +45,7 @@ struct Tally {
     told: u64,
 }
 
-/// Explores `race` on `ground` as the command line says.
+/// Explores `race` on `ground` as the command line says. Its item must say `explored: true`.
 ///
 /// # Errors
 /// A claim, or what kept the exploration from going on. A rule that is broken ends the run instead:

@@ -262,7 +262,10 @@ struct Row {
     tlb: Vec<String>,
 }
 
-/// The whole as text.
+/// Rows at the beginning and at the end that are shown: a schedule that never ends has thousands.
+const SHOWN: (usize, usize) = (100, 60);
+
+/// The whole as text; of a long one the beginning and the end.
 pub fn render(timeline: &Timeline) -> String {
     let names = Names::of(timeline);
     let rows = rows(timeline, &names);
@@ -283,7 +286,15 @@ pub fn render(timeline: &Timeline) -> String {
         .map(|(cpu, width)| format!("{:<width$}", format!("cpu{cpu}")))
         .collect();
     let mut text = format!("step  {}  {:<slot_width$}  TLBs\n", heads.join("  "), "slot");
-    for (number, (row, slot)) in (1..).zip(rows.iter().zip(&slots)) {
+    let hidden = SHOWN.0..rows.len().saturating_sub(SHOWN.1);
+    for (number, (row, slot)) in rows.iter().zip(&slots).enumerate() {
+        if hidden.contains(&number) {
+            if number == hidden.start {
+                text += &format!(" ...  {} steps more\n", hidden.len());
+            }
+            continue;
+        }
+        let number = number + 1;
         let cells = widths.iter().enumerate().map(|(cpu, width)| {
             let cell = if cpu == row.cpu { row.step.as_str() } else { "" };
             format!("{cell:<width$}")

@@ -86,6 +86,17 @@ fn a_stale_translation_is_told_with_its_frame() {
 }
 
 #[test]
+fn of_a_schedule_without_end_the_beginning_and_the_end_are_shown() {
+    let step = |at| format!("step cpu={} what=start object=0x0", at % 2);
+    let lines: Vec<_> = (0..4000).map(step).collect();
+    let text = render(&Timeline::read(lines.iter().map(String::as_str)));
+    let rows: Vec<_> = text.lines().collect();
+    assert_eq!(rows.len(), 1 + 100 + 1 + 60);
+    assert_eq!(rows[101], " ...  3840 steps more");
+    assert!(rows[100].starts_with(" 100 ") && rows[102].starts_with("3941 "), "{text}");
+}
+
+#[test]
 fn lines_that_mean_nothing_are_left() {
     let timeline = Timeline::read(["", "x", "step cpu=0", "pte cpu=0 page=0x1", "what is this"]);
     assert_eq!(timeline, Timeline::default());
