@@ -2,8 +2,9 @@
 //!
 //! Each actor is a CPU of its own, with its own TLB, interrupts and exceptions. A step hands the turn
 //! over: the CPU that has it asks the strategy who goes next, and if that is another, gives the turn
-//! away and waits for an event (WFE; every hand-over ends in DSB and SEV). Interrupts stay as the
-//! code left them. Whoever has the turn owns [`Core`]; nobody else touches it.
+//! away and waits for an event (WFE; every hand-over ends in DSB and SEV), or asleep if it is long in
+//! coming. Interrupts stay as the code left them. Whoever has the turn owns [`Core`]; nobody else
+//! touches it.
 
 mod core;
 pub mod hook;
@@ -11,7 +12,7 @@ mod timeline;
 pub mod weak;
 
 use ::core::cell::UnsafeCell;
-use ::core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use ::core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use arena::step::StepPoint;
 use explore::ghost::{Broken, Rule};
@@ -45,6 +46,14 @@ static RAISED: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(fal
 /// descriptors are none of the lab's, and a teardown looks at a million of them.
 static WATCHED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static DELAYING: AtomicBool = AtomicBool::new(false);
+
+/// Whether a CPU sleeps until it is woken.
+static ASLEEP: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(false) }; MAX_CPUS]);
+
+/// Looks at the turn before a CPU falls asleep. Under MTTCG WFE does not wait, and CPUs that look for
+/// ever take the host's cores from the one that runs, where the host has fewer; a CPU that sleeps is
+/// dearer to wake.
+const LOOKS: u32 = 1000;
 
 static CORE: Turned = Turned(UnsafeCell::new(None));
 
@@ -303,22 +312,58 @@ fn give(turn: u32) {
     // Release: the next owner sees all that this one did.
     TURN.store(turn, Ordering::Release);
     barrier::publish_event();
+    // Either the next owner sees the turn before it falls asleep, or it is seen asleep here.
+    fence(Ordering::SeqCst);
+    if turn == QUIT {
+        CpuId::all().for_each(wake);
+    } else if let Some(cpu) = CpuId::new((turn & 0xff) as usize) {
+        wake(cpu);
+    }
+}
+
+fn wake(cpu: CpuId) {
+    if ASLEEP[cpu].load(Ordering::Relaxed) {
+        gic::wake(cpu);
+    }
 }
 
 /// Waits for this CPU's turn, a request to probe, or the end; returns which.
 fn wait_for_turn(me: u32) -> u32 {
-    loop {
-        // Acquire: pairs with `give`.
-        let turn = TURN.load(Ordering::Acquire);
-        if turn == me || turn == PROBE + me || turn == QUIT {
-            return turn;
-        }
-        barrier::wfe();
-    }
+    wait_until(|turn| turn == me || turn == PROBE + me || turn == QUIT)
 }
 
 fn wait_until_control() {
-    while TURN.load(Ordering::Acquire) != CONTROL {
-        barrier::wfe();
+    wait_until(|turn| turn == CONTROL);
+}
+
+fn wait_until(is_mine: impl Fn(u32) -> bool) -> u32 {
+    let mut looks = 0;
+    loop {
+        // Acquire: pairs with `give`.
+        let turn = TURN.load(Ordering::Acquire);
+        if is_mine(turn) {
+            return turn;
+        }
+        looks += 1;
+        if looks < LOOKS {
+            barrier::wfe();
+        } else {
+            sleep_until(&is_mine);
+        }
     }
+}
+
+/// Sleeps until [`give`] means this CPU, or another interrupt comes.
+fn sleep_until(is_mine: impl Fn(u32) -> bool) {
+    // Masked: an interrupt that comes between the look and WFI ends WFI, and is taken after.
+    let _masked = irq::IrqGuard::new();
+    let asleep = ASLEEP.get();
+    asleep.store(true, Ordering::Relaxed);
+    // Pairs with the one in `give`. A fence, not STLR and LDAR: QEMU on x86 does not keep a load
+    // behind an earlier STLR, and the CPU that is not seen asleep sleeps for ever.
+    fence(Ordering::SeqCst);
+    if !is_mine(TURN.load(Ordering::Relaxed)) {
+        barrier::wfi();
+    }
+    asleep.store(false, Ordering::Relaxed);
 }

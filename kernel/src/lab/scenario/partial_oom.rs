@@ -15,7 +15,7 @@ item! {
     suite: "scenario",
     about: "frames run out in the middle of a batch",
     variants: &[
-        variant("plain-store", "scratch in the way is an error", "fail: the page is not free"),
+        variant("plain-store", "a page is stored over scratch", "fail: valid-to-valid"),
     ],
     min_cpus: 2,
     explored: true,
