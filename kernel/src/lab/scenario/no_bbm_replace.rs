@@ -41,7 +41,6 @@ item! {
         variant("no-tlbi", "scratch is replaced without TLB maintenance", "fail: B reads scratch"),
     ],
     min_cpus: 2,
-    explored: true,
     run: effect,
 }
 

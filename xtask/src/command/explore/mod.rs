@@ -77,10 +77,18 @@ fn races<'a>(items: &'a [Item], options: &Options) -> Result<Vec<&'a Item>> {
         };
         return Ok(items.iter().filter(is_meant).collect());
     }
-    let selected = items::select(items, &options.scenarios)?;
-    if let Some(item) = selected.iter().find(|item| !item.explored) {
+    let mut selected = items::select(items, &options.scenarios)?;
+    // A schedule is of the race that is named, not of `NAME.*` as well.
+    let named = |item: &&&Item| options.scenarios.contains(&item.name);
+    if options.schedule.is_some() && selected.iter().any(|item| named(&item)) {
+        selected.retain(|item| named(&item));
+    }
+    let names: Vec<_> = selected.iter().map(|item| item.name.as_str()).collect();
+    // `NAME.*` may be no race where NAME is one.
+    selected.retain(|item| item.explored);
+    if selected.is_empty() {
         let all: Vec<_> = items.iter().filter(|i| i.explored).map(|i| i.name.as_str()).collect();
-        bail!("{} is no race; these are: {}", item.name, all.join(", "));
+        bail!("{} is no race; these are: {}", names.join(", "), all.join(", "));
     }
     Ok(selected)
 }
@@ -239,6 +247,19 @@ mod tests {
         assert_eq!(names("--variant plain-store").unwrap(), ["check-then-store"]);
         assert!(names("--variant busy").unwrap().is_empty());
         assert_eq!(names("check-then-store --variant busy").unwrap(), ["check-then-store"]);
+        let more = ["check-then-store.more", "check-then-store.test"];
+        let more = more.map(|name| Item {
+            name: name.into(),
+            explored: name.ends_with("more"),
+            ..items[1].clone()
+        });
+        let items = [items.clone().to_vec(), more.to_vec()].concat();
+        let of_both = |line: &str| {
+            let races = races(&items, &unit::tests::options(line)).unwrap();
+            races.iter().map(|item| item.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(of_both("check-then-store"), ["check-then-store", "check-then-store.more"]);
+        assert_eq!(of_both("check-then-store --schedule a2"), ["check-then-store"]);
         let error = names("other").unwrap_err().to_string();
         assert_eq!(error, "other is no race; these are: check-then-store");
         assert!(names("chek-then-store").unwrap_err().to_string().contains("did you mean"));
