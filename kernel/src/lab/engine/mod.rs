@@ -41,10 +41,10 @@ static ON: AtomicBool = AtomicBool::new(false);
 static ACTING: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(false) }; MAX_CPUS]);
 /// An interrupt that the schedule raised and its CPU has not taken yet.
 static RAISED: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(false) }; MAX_CPUS]);
-
 /// Whether a CPU is inside such an interrupt. It must not sleep there: the one that would wake it is
 /// of no higher priority, and is not signalled until this one ends.
 static TICKING: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(false) }; MAX_CPUS]);
+
 /// Addresses between which all watched descriptors lie, and whether anything is delayed: most
 /// descriptors are none of the lab's, and a teardown looks at a million of them.
 static WATCHED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
