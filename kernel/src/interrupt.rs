@@ -22,9 +22,7 @@ pub fn irq(frame: &mut TrapFrame) {
         Source::Wake => {
             this.sgis.fetch_add(1, Ordering::Relaxed);
             // The lab raises its ticks itself, where the schedule says.
-            if engine::take_raised() {
-                SCHED_TICK.fire(0);
-            }
+            engine::on_raised(|| SCHED_TICK.fire(0));
         }
         Source::Unknown(_) => fault::unexpected(frame, "interrupt that nobody enabled"),
     }

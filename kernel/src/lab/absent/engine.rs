@@ -22,9 +22,7 @@ pub const fn unblock(_: u64) {}
 
 /// Never: no schedule raises interrupts.
 #[inline(always)]
-pub const fn take_raised() -> bool {
-    false
-}
+pub fn on_raised(_: impl FnOnce()) {}
 
 /// A pause in a loop that waits for another CPU.
 pub fn pause() {

@@ -41,6 +41,9 @@ static ON: AtomicBool = AtomicBool::new(false);
 static ACTING: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(false) }; MAX_CPUS]);
 /// An interrupt that the schedule raised and its CPU has not taken yet.
 static RAISED: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(false) }; MAX_CPUS]);
+/// Whether a CPU is inside such an interrupt. It must not sleep there: the one that would wake it is
+/// of no higher priority, and is not signalled until this one ends.
+static TICKING: CpuLocal<AtomicBool> = CpuLocal::new([const { AtomicBool::new(false) }; MAX_CPUS]);
 
 /// Addresses between which all watched descriptors lie, and whether anything is delayed: most
 /// descriptors are none of the lab's, and a teardown looks at a million of them.
@@ -218,9 +221,13 @@ pub fn pause() {
     }
 }
 
-/// Whether the interrupt that this CPU takes was raised by a schedule.
-pub fn take_raised() -> bool {
-    is_on() && RAISED.get().swap(false, Ordering::Relaxed)
+/// Calls `tick` if the interrupt that this CPU takes was raised by a schedule.
+pub fn on_raised(tick: impl FnOnce()) {
+    if is_on() && RAISED.get().swap(false, Ordering::Relaxed) {
+        TICKING.get().store(true, Ordering::Relaxed);
+        tick();
+        TICKING.get().store(false, Ordering::Relaxed);
+    }
 }
 
 /// A rule was broken by this CPU, whose turn it is: tells the schedule and ends the run. What the
@@ -344,8 +351,8 @@ fn wait_until(is_mine: impl Fn(u32) -> bool) -> u32 {
         if is_mine(turn) {
             return turn;
         }
-        looks += 1;
-        if looks < LOOKS {
+        looks = (looks + 1).min(LOOKS);
+        if looks < LOOKS || TICKING.get().load(Ordering::Relaxed) {
             barrier::wfe();
         } else {
             sleep_until(&is_mine);
