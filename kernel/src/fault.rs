@@ -14,6 +14,7 @@ use arena::step::StepPoint;
 
 use crate::arch::access;
 use crate::arch::percpu::{CpuId, CpuLocal, MAX_CPUS};
+use crate::arch::timer;
 use crate::arch::trap::TrapFrame;
 use crate::lab::engine::{self, hook};
 use crate::mem::{held, kmap};
@@ -23,6 +24,9 @@ use crate::prog::{running, violation};
 /// Retries of one instruction on one address without progress, after which the abort is stuck.
 /// Far above what a race can cause (each retry is paid for by one change of another CPU).
 const RETRY_LIMIT: u32 = 10_000;
+
+/// Retries this far apart are of two faults, not of one that does not end.
+const APART_NS: u64 = 10_000_000;
 
 /// How an exception was settled.
 enum Settled {
@@ -67,6 +71,8 @@ struct Stuck {
     elr: AtomicU64,
     far: AtomicU64,
     retries: AtomicU32,
+    /// When the last one was, in nanoseconds.
+    at: AtomicU64,
 }
 
 /// Counts of what became of faults, over all CPUs.
@@ -105,7 +111,12 @@ impl LastFault {
 
 impl Stuck {
     const fn new() -> Self {
-        Self { elr: AtomicU64::new(0), far: AtomicU64::new(0), retries: AtomicU32::new(0) }
+        Self {
+            elr: AtomicU64::new(0),
+            far: AtomicU64::new(0),
+            retries: AtomicU32::new(0),
+            at: AtomicU64::new(0),
+        }
     }
 }
 
@@ -132,6 +143,11 @@ pub fn sync(frame: &mut TrapFrame) {
         Some(Settled::Skip) => {}
         None => crate::oops::exception(frame, &syndrome),
     }
+}
+
+/// What this CPU retried is over: a new schedule of the lab begins.
+pub fn forget_retries() {
+    STUCK.get().retries.store(0, Ordering::Relaxed);
 }
 
 /// Handles an exception that must not come: FIQ, SError, one from SP_EL0 or AArch32.
@@ -266,7 +282,10 @@ fn retry_unchanged(frame: &TrapFrame) {
     let stuck = STUCK.get();
     let same = stuck.elr.load(Ordering::Relaxed) == frame.elr
         && stuck.far.load(Ordering::Relaxed) == frame.far;
-    let retries = if same { stuck.retries.load(Ordering::Relaxed) + 1 } else { 1 };
+    let now = timer::now_ns();
+    let apart = now - stuck.at.swap(now, Ordering::Relaxed) > APART_NS;
+    let again = same && !apart;
+    let retries = if again { stuck.retries.load(Ordering::Relaxed) + 1 } else { 1 };
     stuck.elr.store(frame.elr, Ordering::Relaxed);
     stuck.far.store(frame.far, Ordering::Relaxed);
     stuck.retries.store(retries, Ordering::Relaxed);

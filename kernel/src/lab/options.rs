@@ -73,6 +73,15 @@ impl Options {
         self
     }
 
+    /// The same with at least `count` random schedules where no number was given.
+    #[must_use]
+    pub const fn often(mut self, count: u64) -> Self {
+        if let (0, Mode::Random | Mode::Pct) = (self.count, self.mode) {
+            self.count = count;
+        }
+        self
+    }
+
     /// Takes `key=value`; `None` if the key is none of ours, `Some(false)` if the value is wrong.
     pub fn take(&mut self, key: &str, value: &'static str) -> Option<bool> {
         Some(match key {

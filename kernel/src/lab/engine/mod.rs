@@ -241,6 +241,7 @@ pub fn lose(broken: &Broken, why: &str) -> ! {
 
 fn play(cpu: usize, act: &dyn Fn(usize)) {
     ACTING.get().store(true, Ordering::Relaxed);
+    crate::fault::forget_retries();
     act(cpu);
     if !is_held_nothing() {
         let broken = Broken { rule: Rule::LockHeld, page: None, frame: None, cpu: cpu as u8 };
