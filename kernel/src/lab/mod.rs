@@ -6,6 +6,9 @@ pub mod accounting;
 pub mod engine;
 #[cfg(feature = "lab")]
 pub mod engine;
+#[cfg(not(feature = "lab"))]
+#[path = "absent/explore.rs"]
+pub mod explore;
 #[cfg(feature = "lab")]
 pub mod explore;
 pub mod options;

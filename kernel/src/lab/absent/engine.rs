@@ -20,7 +20,7 @@ pub const fn block(_: u64) {}
 #[inline(always)]
 pub const fn unblock(_: u64) {}
 
-/// Never: no schedule raises interrupts.
+/// Nothing: no schedule raises interrupts.
 #[inline(always)]
 pub fn on_raised(_: impl FnOnce()) {}
 
