@@ -29,6 +29,8 @@ pub enum Command {
     Test(Test),
     /// Break the harness on purpose in every way that could make it green, and see it notice
     Selftest(Selftest),
+    /// Measure how fast the lab explores
+    Bench(Bench),
     /// Debug a scenario or test: guest halted, gdb-multiarch attached
     Gdb(Gdb),
     /// Say what is there, what is missing, what would be done; change nothing
@@ -260,6 +262,19 @@ pub struct Test {
     /// on the machine as it is then)
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: Option<u64>,
+    /// The toolchain.
+    #[command(flatten)]
+    pub setup: Setup,
+}
+
+/// `cargo xtask bench`
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// Only benchmarks whose name contains this
+    pub filter: Option<String>,
+    /// Also write the figures here, as JSON
+    #[arg(long, value_name = "FILE", value_parser = file)]
+    pub json: Option<PathBuf>,
     /// The toolchain.
     #[command(flatten)]
     pub setup: Setup,

@@ -75,6 +75,7 @@ fn dispatch(command: &Command) -> anyhow::Result<Exit> {
         Command::Qemu(options) => command::qemu::run(options),
         Command::Explore(options) => command::explore::run(options),
         Command::Test(options) => command::test::run(options),
+        Command::Bench(options) => command::bench::run(options),
         Command::Selftest(options) => command::selftest::run(options),
         Command::Gdb(options) => command::gdb::run(options),
         Command::Doctor(options) => command::doctor::run(options),

@@ -3,7 +3,7 @@
 mod boot;
 mod campaign;
 mod casemate;
-mod log;
+pub mod log;
 mod replay;
 mod result;
 mod table;

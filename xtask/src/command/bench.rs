@@ -1,0 +1,137 @@
+//! `cargo xtask bench`: how fast the lab explores, and how that scales with steps and CPUs.
+//!
+//! Schedules a second of the host's time, all CPUs in one thread of QEMU's: a figure of this machine,
+//! to be compared with itself.
+
+use anyhow::{Result, bail};
+use ktap::item::Item;
+use serde::Serialize;
+
+use crate::calibrate;
+use crate::cli::Bench as Options;
+use crate::command::explore::log::{Counts, Fact, fact};
+use crate::exit::Exit;
+use crate::guest::{Deadline, Next};
+use crate::image::Build;
+use crate::items;
+use crate::machine::{Machine, Qemu};
+use crate::report::put;
+use crate::run::{self, Boot, Kernel};
+use crate::toolchain;
+
+/// What is run: the race, and how its schedules are chosen. From few steps to many, from two CPUs to
+/// four.
+const ROWS: [(&str, &str); 8] = [
+    ("lab/two-faulters.explored", "random"),
+    ("lab/clear-refault", "random"),
+    ("lab/check-then-store", "random"),
+    ("lab/check-then-store", "pct"),
+    ("lab/check-then-store", "dfs"),
+    ("lab/aa-same-slot.explored", "random"),
+    ("lab/fault-storm.three", "random"),
+    ("lab/fault-storm.four", "random"),
+];
+/// Random schedules of a row.
+const SCHEDULES: u64 = 20_000;
+/// Preemptions of the exhaustive row: enough for it to take a while, without pruning.
+const BOUND: u32 = 5;
+
+/// A row that was measured.
+#[derive(Serialize)]
+struct Row {
+    benchmark: String,
+    mode: &'static str,
+    cpus: u64,
+    longest_steps: u64,
+    schedules: u64,
+    schedules_per_second: u64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Missing tools, a kernel that does not build, a race that did not hold, a filter of nothing.
+pub fn run(options: &Options) -> Result<Exit> {
+    run::prepare_output()?;
+    let toolchain = toolchain::choose(&options.setup)?;
+    let qemu = Qemu::find(&options.setup)?;
+    let kernel = Kernel::build(&toolchain, Build::Release)?;
+    let items = items::read(&kernel.elf)?;
+    put("benchmark                  mode     CPUs  steps  schedules  schedules/s\n");
+    let mut rows = Vec::new();
+    for (name, mode) in ROWS {
+        if options.filter.as_deref().is_some_and(|filter| !name.contains(filter)) {
+            continue;
+        }
+        let row = measure(&qemu, &kernel, &items, name, mode)?;
+        put(&format!(
+            "{:<26} {:<7} {:>5} {:>6} {:>10} {:>12}\n",
+            row.benchmark,
+            row.mode,
+            row.cpus,
+            row.longest_steps,
+            row.schedules,
+            row.schedules_per_second
+        ));
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        let names: Vec<_> = ROWS.iter().map(|(name, _)| *name).collect();
+        bail!("no benchmark matches; there are {}", names.join(", "));
+    }
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;
+    }
+    Ok(Exit::Passed)
+}
+
+fn measure(
+    qemu: &Qemu,
+    kernel: &Kernel,
+    items: &[Item],
+    name: &str,
+    mode: &'static str,
+) -> Result<Row> {
+    let race = name.strip_prefix("lab/").unwrap_or(name);
+    let item = items::select(items, &[race.to_string()])?.remove(0);
+    let smp = u8::try_from(item.min_cpus).unwrap_or(2).max(2);
+    let machine = Machine { single: true, ..Machine::new("neoverse-n1", 3, smp) };
+    let words = match mode {
+        "dfs" => vec!["explore=dfs".into(), format!("bound={BOUND}"), "states=0".into()],
+        _ => vec![format!("explore={mode}"), format!("count={SCHEDULES}")],
+    };
+    let measured = || calibrate::limit(qemu, &machine, kernel, items);
+    let boot = Boot {
+        qemu,
+        machine: &machine,
+        kernel,
+        items: vec![item],
+        variant: "default",
+        words,
+        qemu_args: Vec::new(),
+        deadline: Deadline {
+            again: Some(&measured),
+            unlimited: true,
+            ..Deadline::fixed(calibrate::UNMEASURED)
+        },
+        log: format!("bench-{race}-{mode}"),
+    };
+    let mut counts = Counts::default();
+    let booted = boot.run(|line, _| {
+        if let Some(Fact::Explored(of_all)) = fact(line) {
+            counts = of_all;
+        }
+        Next::More
+    })?;
+    if counts.schedules == 0 || booted.outcome.exit != Exit::Passed {
+        bail!("{name}: the guest {}: {}", booted.outcome.exit, booted.outcome.why);
+    }
+    Ok(Row {
+        benchmark: name.into(),
+        mode,
+        cpus: u64::from(smp),
+        longest_steps: counts.longest,
+        schedules: counts.schedules,
+        schedules_per_second: counts.schedules * 1_000_000 / counts.us.max(1),
+    })
+}
