@@ -27,9 +27,7 @@ struct Actors {
 
 impl Race for Actors {
     fn reset(&self) -> Outcome {
-        self.stage.clear()?;
-        self.stage.arena.alloc(Some(self.stage.target), 1).map_err(Failure::of("alloc"))?;
-        Ok(())
+        self.stage.clear_to_page()
     }
 
     fn act(&self, cpu: usize) {

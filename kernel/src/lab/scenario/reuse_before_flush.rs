@@ -9,7 +9,7 @@ use super::stage::Stage;
 use crate::lab::explore;
 use crate::lab::race::{self, Race};
 use crate::runner::item::variant;
-use crate::runner::{Ctx, Failure, Outcome, claim, item};
+use crate::runner::{Ctx, Outcome, claim, item};
 
 item! {
     name: "reuse-before-flush",
@@ -30,9 +30,7 @@ struct Actors {
 
 impl Race for Actors {
     fn reset(&self) -> Outcome {
-        self.stage.clear()?;
-        self.stage.arena.alloc(Some(self.stage.target), 1).map_err(Failure::of("alloc"))?;
-        Ok(())
+        self.stage.clear_to_page()
     }
 
     fn act(&self, cpu: usize) {

@@ -98,6 +98,16 @@ impl Stage {
         self.begin()
     }
 
+    /// As [`clear`](Self::clear), with a page of its own at the target.
+    ///
+    /// # Errors
+    /// The arena's.
+    pub fn clear_to_page(&self) -> Outcome {
+        self.clear()?;
+        self.arena.alloc(Some(self.target), 1).map_err(Failure::of("alloc"))?;
+        Ok(())
+    }
+
     /// As [`clear`](Self::clear), with scratch in the target that an old violation left.
     ///
     /// # Errors
