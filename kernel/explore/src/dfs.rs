@@ -114,10 +114,8 @@ impl Dfs {
 
     /// Whether the state was met before, with no more spent. Remembers it.
     fn is_known(&mut self, decision: &Decision, spent: u32) -> bool {
-        // Above the cut a state's future belongs to other shards as well.
-        if self.shard.of > 1 && self.depth <= CUT {
-            return false;
-        }
+        // Every shard walks and prunes alike above the cut, so what is left out of one place there is in
+        // the parts of another; below it a state's future is one shard's.
         let current = decision.current.map_or(u64::MAX, u64::from);
         let key = mix(decision.state, current);
         self.visited.as_mut().is_some_and(|visited| visited.meet(key, spent))

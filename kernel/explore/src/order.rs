@@ -35,8 +35,6 @@ struct Object {
     object: u64,
     /// The last write.
     written: u64,
-    /// The reads since, in any order.
-    read: u64,
 }
 
 impl Order {
@@ -49,16 +47,13 @@ impl Order {
     /// `cpu` makes a step.
     pub fn step(&mut self, cpu: usize, access: Access) {
         let object = self.object(access.object);
-        let (written, read) = (self.objects[object].written, self.objects[object].read);
-        let before = if access.writes { mix(written, read) } else { written };
+        let before = self.objects[object].written;
         let what = mix(u64::from(access.kind) << 1 | u64::from(access.writes), access.object);
         let step = mix(mix(self.cpus[cpu], before), what);
         self.cpus[cpu] = step;
-        let object = &mut self.objects[object];
+        // A write need not name the reads before it: each of them names the write that it saw.
         if access.writes {
-            (object.written, object.read) = (step, 0);
-        } else {
-            object.read = object.read.wrapping_add(step);
+            self.objects[object].written = step;
         }
     }
 
@@ -71,7 +66,7 @@ impl Order {
         match self.objects.iter().position(|known| known.object == object) {
             Some(at) => at,
             None => {
-                self.objects.push(Object { object, written: 0, read: 0 });
+                self.objects.push(Object { object, written: 0 });
                 self.objects.len() - 1
             }
         }

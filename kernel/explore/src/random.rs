@@ -193,6 +193,7 @@ mod tests {
             let all = schedules(manner, 0, 10, Shard::WHOLE);
             assert_eq!(all, schedules(manner, 0, 10, Shard::WHOLE));
             assert_eq!(all[6..], schedules(manner, 6, 10, Shard::WHOLE));
+            assert!(all.iter().any(|one| *one != all[0]), "every number gives one schedule");
             let mut other = Random::new(manner, 8, 0, 10, Shard::WHOLE);
             assert!(all.iter().any(|one| other.next() && *one != schedule(&mut other)));
         }

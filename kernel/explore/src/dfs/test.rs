@@ -153,3 +153,35 @@ fn an_interrupt_is_a_choice_that_preempts() {
     assert_eq!(count(0), [Choice::Cpu(0)]);
     assert_eq!(count(1), [Choice::Cpu(0), Choice::Tick(0)]);
 }
+
+#[test]
+fn a_state_is_known_only_if_it_cost_no_less_before() {
+    let mut visited = Visited::new(8);
+    assert!(!visited.meet(7, 2));
+    assert!(!visited.meet(7, 1), "more can follow than before");
+    assert!(visited.meet(7, 1) && visited.meet(7, 2));
+    assert!(!visited.meet(8, 2));
+}
+
+#[test]
+fn what_shards_prune_is_in_some_shard_all_the_same() {
+    let program = [Step::Own, Step::Own, Step::Own, Step::Own, Step::Load(0), Step::Store(0)];
+    let programs: &[&[Step]] = &[&program, &program];
+    let (all, _) = explore(programs, &mut dfs(99, 1 << 12));
+    let mut union = BTreeSet::new();
+    for index in 0..5 {
+        let shard = Shard { index, of: 5 };
+        union.extend(explore(programs, &mut Dfs::new(99, 1 << 12, shard)).0);
+    }
+    assert_eq!(all, union);
+}
+
+#[test]
+fn going_on_is_no_preemption() {
+    let choices = Choices::NONE.with(Choice::Cpu(0)).with(Choice::Cpu(1));
+    let preempts = |current, choice| Decision { current, choices, state: 0 }.preempts(choice);
+    assert!(!preempts(Some(0), Choice::Cpu(0)));
+    assert!(preempts(Some(0), Choice::Cpu(1)));
+    assert!(!preempts(Some(2), Choice::Cpu(1)), "the running CPU cannot go on");
+    assert!(!preempts(None, Choice::Cpu(1)));
+}

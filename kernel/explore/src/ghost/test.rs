@@ -179,3 +179,18 @@ fn a_page_that_is_never_flushed_is_noticed_at_the_end() {
     ghost.took(0, frame(2)).unwrap();
     assert_eq!(ghost.rest(), Ok(()));
 }
+
+#[test]
+fn a_second_clear_needs_maintenance_of_its_own() {
+    let mut ghost = ghost();
+    let clear = |ghost: &mut Ghost| ghost.write(0, SLOT, valid(2), Pte::EMPTY).unwrap();
+    clear(&mut ghost);
+    ghost.dsb(0, false);
+    ghost.tlbi(0, Some(PAGE));
+    ghost.dsb(0, true);
+    ghost.write(0, SLOT, Pte::EMPTY, valid(2)).unwrap();
+    clear(&mut ghost);
+    ghost.tlbi(0, Some(PAGE));
+    ghost.dsb(0, true);
+    assert_eq!(ghost.view(PAGE), Some(View::Stale(frame(2))), "no DSB before the second TLBI");
+}
