@@ -60,6 +60,13 @@ pub trait Hw {
         word.store(new, Ordering::Relaxed);
     }
 
+    /// TLBI VAALE1: as [`tlbi_vaale1is`](Self::tlbi_vaale1is) for this CPU alone, which is never
+    /// enough here. For a variant.
+    #[cfg(feature = "lab")]
+    fn tlbi_local(&self, page: VirtAddr) {
+        self.tlbi_vaale1is(page);
+    }
+
     /// Where the lab stops a CPU between two steps of a protocol; see [`crate::step`].
     #[cfg(feature = "lab")]
     fn step(&self, _point: crate::step::StepPoint, _object: u64) {}

@@ -33,6 +33,13 @@ pub fn vaale1is(address: VirtAddr) {
     }
 }
 
+/// TLBI VAALE1: as [`vaale1is`], on this CPU alone.
+#[cfg(feature = "lab")]
+pub fn vaale1(address: VirtAddr) {
+    // SAFETY: as in `vaale1is`.
+    unsafe { asm!("tlbi vaale1, {}", in(reg) operand(address), options(nostack, preserves_flags)) }
+}
+
 /// TLBI VMALLE1IS: everything, all CPUs.
 pub fn vmalle1is() {
     // SAFETY: as in `vaale1is`.

@@ -127,6 +127,13 @@ impl Hw for Machine {
     }
 
     #[cfg(feature = "lab")]
+    fn tlbi_local(&self, page: VirtAddr) {
+        tlb::vaale1(page);
+        events::note(Kind::Tlbi, page.get(), 0, 0);
+        hook::tlbi(Some(page));
+    }
+
+    #[cfg(feature = "lab")]
     fn step(&self, point: StepPoint, object: u64) {
         engine::step(point, object);
     }

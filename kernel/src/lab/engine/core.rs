@@ -25,7 +25,8 @@ pub enum Status {
     Ready,
     /// It waits for the lock at this address.
     Blocked(u64),
-    /// It waits for something that another CPU's step may bring; the number of steps it knows of.
+    /// It waits for something that another CPU's step may bring; the steps that it knows of, looks of
+    /// others that wait as well left out: they bring nothing.
     Waiting(u32),
     /// It is through.
     Done,
@@ -56,6 +57,8 @@ pub struct Core {
     pending: [(StepPoint, u64); MAX_CPUS],
     current: Option<u8>,
     steps: u32,
+    /// Steps that were not looks of a CPU that waits.
+    progress: u32,
     /// Interrupts that may yet be raised.
     ticks: u32,
     /// Schedules that ran to their end and count.
@@ -88,6 +91,7 @@ impl Core {
             pending: [(StepPoint::Start, 0); MAX_CPUS],
             current: None,
             steps: 0,
+            progress: 0,
             ticks: 0,
             schedules: 0,
             longest: 0,
@@ -106,6 +110,7 @@ impl Core {
         self.status[..self.actors].fill(Status::Ready);
         self.pending = [(StepPoint::Start, 0); MAX_CPUS];
         (self.current, self.steps, self.ticks, self.unreported) = (None, 0, ticks, 0);
+        self.progress = 0;
     }
 
     /// `cpu` has come to a step.
@@ -117,7 +122,7 @@ impl Core {
     /// `cpu` cannot go on, or is through.
     pub fn stop(&mut self, cpu: usize, status: Status) {
         self.status[cpu] = match status {
-            Status::Waiting(_) => Status::Waiting(self.steps),
+            Status::Waiting(_) => Status::Waiting(self.progress),
             other => other,
         };
         self.pending[cpu] = (StepPoint::Flag, cpu as u64);
@@ -168,7 +173,7 @@ impl Core {
     fn choices(&self) -> Choices {
         let ready = |cpu: &usize| match self.status[*cpu] {
             Status::Ready => true,
-            Status::Waiting(known) => self.steps > known,
+            Status::Waiting(known) => self.progress > known,
             Status::Blocked(_) | Status::Done => false,
         };
         let cpus = (0..self.actors).filter(ready);
@@ -185,6 +190,9 @@ impl Core {
         let cpu = usize::from(choice.cpu());
         let (point, object) = self.pending[cpu];
         self.steps += 1;
+        if !matches!(self.status[cpu], Status::Waiting(_)) {
+            self.progress += 1;
+        }
         self.current = Some(cpu as u8);
         if let Choice::Tick(_) = choice {
             self.ticks -= 1;

@@ -15,6 +15,7 @@ item! {
     about: "a program under the arena lock and another CPU fault on one page",
     variants: &[
         variant("trylock-retry", "the abort handler waits for the lock", "fail: no-progress"),
+        variant("plain-spin", "the handler waits for the lock", "fail: deadlock"),
     ],
     min_cpus: 2,
     explored: true,

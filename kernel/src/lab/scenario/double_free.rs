@@ -15,6 +15,10 @@ item! {
     about: "a range is freed twice, and by two",
     variants: &[
         variant("no-tlbi-free", "freed without flush", "fail: freed-while-mapped"),
+        variant("frees-twice", "every frame goes back twice", "fail: double-free"),
+        variant("leaks", "frames do not go back", "fail: leak"),
+        variant("miscounts", "the books are not told", "fail: books-disagree"),
+        variant("keeps-lock", "a free of nothing keeps the lock", "fail: lock-held"),
     ],
     min_cpus: 2,
     explored: true,

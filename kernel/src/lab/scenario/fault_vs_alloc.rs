@@ -21,6 +21,8 @@ item! {
     variants: &[
         variant("loss-is-error", "the handler gives a lost install up", "fail: 0 reports of 1"),
         variant("blind-scratch", "the handler stores scratch unseen", "fail: valid-to-valid"),
+        variant("maps-twice", "L's page is mapped at two addresses", "fail: two-owners"),
+        variant("maps-freed", "L's frame has gone back", "fail: maps-free-frame"),
     ],
     min_cpus: 2,
     explored: true,

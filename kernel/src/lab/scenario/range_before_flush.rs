@@ -21,6 +21,7 @@ item! {
     variants: &[
         variant("linux-7.2-order", "the range is free before the flush", "fail: make-before-tlbi"),
         variant("no-tlbi-free", "no flush at all", "fail: freed-while-mapped"),
+        variant("local-tlbi", "only A's TLB is flushed", "fail: stale-translation"),
     ],
     min_cpus: 2,
     explored: true,

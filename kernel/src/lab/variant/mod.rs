@@ -10,13 +10,21 @@ mod clearing;
 mod faulty_handler;
 mod flush_first;
 mod frees_scratch;
+mod frees_twice;
 mod irqs_on;
+mod keeps_lock;
+mod leaks;
 mod linux_7_2_order;
 mod load_store_clear;
+mod local_tlbi;
 mod loss_is_error;
+mod maps_freed;
+mod maps_twice;
+mod miscounts;
 mod no_dsb;
 mod no_tlbi;
 mod no_tlbi_free;
+mod plain_spin;
 mod plain_store;
 mod relaxed_install;
 mod trylock_retry;
@@ -37,13 +45,21 @@ use busy::Busy;
 use faulty_handler::FaultyHandler;
 use flush_first::FlushFirst;
 use frees_scratch::FreesScratch;
+use frees_twice::FreesTwice;
 use irqs_on::IrqsOn;
+use keeps_lock::KeepsLock;
+use leaks::Leaks;
 use linux_7_2_order::Linux72Order;
 use load_store_clear::LoadStoreClear;
+use local_tlbi::LocalTlbi;
 use loss_is_error::LossIsError;
+use maps_freed::MapsFreed;
+use maps_twice::MapsTwice;
+use miscounts::Miscounts;
 use no_dsb::NoDsb;
 use no_tlbi::NoTlbi;
 use no_tlbi_free::NoTlbiFree;
+use plain_spin::PlainSpin;
 use plain_store::PlainStore;
 use relaxed_install::RelaxedInstall;
 use trylock_retry::TrylockRetry;
@@ -63,6 +79,14 @@ pub struct VariantEntry {
 pub const VARIANTS: &[VariantEntry] = &[
     entry::<TombstoneProtocol>(),
     entry::<TrylockRetry>(),
+    entry::<PlainSpin>(),
+    entry::<FreesTwice>(),
+    entry::<Leaks>(),
+    entry::<Miscounts>(),
+    entry::<KeepsLock>(),
+    entry::<MapsTwice>(),
+    entry::<MapsFreed>(),
+    entry::<LocalTlbi>(),
     entry::<Linux72Order>(),
     entry::<FlushFirst>(),
     entry::<NoTlbiFree>(),

@@ -1,0 +1,31 @@
+//! `frees-twice`: every frame goes back twice.
+
+use arena::addr::PageRange;
+use arena::arena::Arena;
+use arena::hw::{Lock, LockError, Platform};
+use arena::protocol::Protocol;
+use arena::slot::PteSlot;
+use arena::step::StepPoint;
+
+use super::clearing::{clear, count, flush, give_frames};
+
+/// Freed in the right order, and then once more.
+pub struct FreesTwice;
+
+impl Protocol for FreesTwice {
+    const NAME: &'static str = "frees-twice";
+
+    fn free_batch<M: Platform>(arena: &Arena<Self, M>, batch: PageRange) -> Result<(), LockError> {
+        let machine = arena.machine();
+        machine.step(StepPoint::LockAcquire, arena.object());
+        let mut inner = arena.lock().lock(Self::IRQS)?;
+        let cleared = clear(arena, batch, |slot: &PteSlot| slot.take(machine));
+        flush(arena, &cleared);
+        arena.give_back(&mut inner, batch, count(arena, &cleared));
+        machine.step(StepPoint::LockRelease, arena.object());
+        drop(inner);
+        give_frames(arena, &cleared);
+        give_frames(arena, &cleared);
+        Ok(())
+    }
+}
