@@ -11,6 +11,7 @@ use super::work::{Job, Sink};
 use crate::calibrate;
 use crate::exit::Exit;
 use crate::guest::{Deadline, Next};
+use crate::image::Build;
 use crate::judge::judge;
 use crate::machine::{Machine, Qemu};
 use crate::record::{Record, Status};
@@ -70,6 +71,11 @@ pub fn jobs<'a>(bench: Bench<'a>, selection: &Selection) -> Vec<Job<'a>> {
     for item in bench.items {
         if item.expect != Expect::Pass && wanted(item, None, &item.expect) {
             jobs.push(job_alone(bench, item, None, &item.expect));
+        }
+        // That races catch their variants is seen in optimised images; whether a stale translation is
+        // still there when it is looked for depends on what else the code touched.
+        if item.explored && bench.machine.build == Build::Debug {
+            continue;
         }
         for variant in &item.variants {
             if wanted(item, Some(&variant.name), &variant.expect) {
@@ -182,13 +188,18 @@ fn boot(bench: Bench<'_>, items: Vec<&Item>, variant: Option<&str>, log: &str) -
     // Where one CPU runs at a time, CPUs that wait in threads of their own only hold it up.
     let single = items.iter().all(|item| item.explored);
     let machine = Machine { single, ..bench.machine.clone() };
+    let mut words = bench.words.to_vec();
+    // Unoptimised code takes ten times as long a schedule, and the optimised one has seen them all.
+    if single && variant.is_none() && machine.build == Build::Debug {
+        words.push("bound=1".into());
+    }
     Boot {
         qemu: bench.qemu,
         machine: &machine,
         kernel: bench.kernel,
         items,
         variant: variant.unwrap_or("default"),
-        words: bench.words.to_vec(),
+        words,
         qemu_args: Vec::new(),
         deadline,
         log: log.into(),
