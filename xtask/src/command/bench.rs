@@ -33,6 +33,8 @@ const ROWS: [(&str, &str); 8] = [
 ];
 /// Random schedules of a row.
 const SCHEDULES: u64 = 20_000;
+/// Times that a row is measured; the best counts.
+const RUNS: usize = 3;
 /// Preemptions of the exhaustive row: enough for it to take a while, without pruning.
 const BOUND: u32 = 5;
 
@@ -63,7 +65,11 @@ pub fn run(options: &Options) -> Result<Exit> {
         if options.filter.as_deref().is_some_and(|filter| !name.contains(filter)) {
             continue;
         }
-        let row = measure(&qemu, &kernel, &items, name, mode)?;
+        let runs = (0..RUNS).map(|_| measure(&qemu, &kernel, &items, name, mode));
+        let runs = runs.collect::<Result<Vec<_>>>()?;
+        // What else the host does only ever costs time.
+        let best = runs.into_iter().max_by_key(|row| row.schedules_per_second);
+        let Some(row) = best else { continue };
         put(&format!(
             "{:<26} {:<7} {:>5} {:>6} {:>10} {:>12}\n",
             row.benchmark,
