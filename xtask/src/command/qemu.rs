@@ -41,7 +41,11 @@ pub fn run(options: &Options) -> Result<Exit> {
         [] => vec![FOUNDING.to_string()],
         names => names.to_vec(),
     };
-    let selected = items::select(&items, &names)?;
+    let mut selected = items::select(&items, &names)?;
+    if options.scenarios.is_empty() {
+        // The story, and not its explored relative.
+        selected.retain(|item| item.name == FOUNDING);
+    }
     check_variant(&items, &options.variant)?;
     if options.gdb {
         return gdb::session(
