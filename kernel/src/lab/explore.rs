@@ -173,7 +173,7 @@ fn judge(ground: &Ground, race: &dyn Race) {
     if let Ok(stats) = ground.arena.stats() {
         let mapped = engine::between(|core| core.ghost.mapped());
         let books = stats.mapped_pages as usize;
-        if books != mapped && !engine::between(|core| core.is_destroyed) {
+        if books != mapped {
             lose(Rule::Books, &format!("the books say {books} pages, the tables hold {mapped}"));
         }
     }

@@ -69,8 +69,6 @@ pub struct Core {
     pub real_frames: bool,
     /// What is delayed, if this exploration delays.
     pub weak: Option<Weak>,
-    /// The arena was destroyed by an actor.
-    pub is_destroyed: bool,
     /// Violations seen by the abort handler less those reported.
     pub unreported: i64,
 }
@@ -97,7 +95,6 @@ impl Core {
             longest: 0,
             real_frames: false,
             weak: None,
-            is_destroyed: false,
             unreported: 0,
         }
     }

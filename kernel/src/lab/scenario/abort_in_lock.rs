@@ -70,11 +70,12 @@ impl Actors {
         engine::step(StepPoint::Flag, program.id());
         self.aborted_inside.store(CODE.inside.load(Ordering::Relaxed), Ordering::Relaxed);
         program.life().abort();
-        drop(MM_PAGE_ALLOC.detach());
+        // Before the detach, which waits for P by itself: what is tried is the teardown's own wait.
         while program.tear_down().is_err() {
             engine::pause();
         }
         self.torn_down_inside.store(CODE.inside.load(Ordering::Relaxed), Ordering::Relaxed);
+        drop(MM_PAGE_ALLOC.detach());
     }
 }
 

@@ -1,6 +1,6 @@
 //! `double-free`: a program frees a range twice, and frees what another allocated since.
 //!
-//! Actors: A (CPU 0) frees the page twice; B (CPU 1) allocates it as soon as it can, and frees it.
+//! Actors: A (CPU 0) frees the page twice; B (CPU 1) frees it too, and then allocates it.
 //! Right: integrity holds: a free frees what is mapped then, and each frame goes back once.
 
 use super::stage::Stage;

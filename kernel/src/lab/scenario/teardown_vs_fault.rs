@@ -6,7 +6,7 @@
 //! Wrong: scratch goes into freed tables, or is freed while it is mapped.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arena::addr::VirtAddr;
 use arena::step::StepPoint;
@@ -34,15 +34,21 @@ item! {
 const STREAM: usize = 4096;
 
 /// The program: writes to its wild address twice.
-struct WriteWild(AtomicU64);
+struct WriteWild {
+    wild: AtomicU64,
+    /// It is inside.
+    inside: AtomicBool,
+}
 
-static CODE: WriteWild = WriteWild(AtomicU64::new(0));
+static CODE: WriteWild = WriteWild { wild: AtomicU64::new(0), inside: AtomicBool::new(false) };
 
 impl Code for WriteWild {
     fn run(&self, _: &Program, _: u64) -> u64 {
-        let wild = VirtAddr::new(self.0.load(Ordering::Relaxed));
+        let wild = VirtAddr::new(self.wild.load(Ordering::Relaxed));
+        self.inside.store(true, Ordering::Relaxed);
         race::write(wild, 7);
         race::write(wild.offset(arena::addr::PAGE_SIZE), 8);
+        self.inside.store(false, Ordering::Relaxed);
         0
     }
 }
@@ -61,6 +67,8 @@ struct Actors<'a> {
     attached: Mutex<Option<Arc<Program>>>,
     /// Frames in use before the scene was made.
     frames: AtomicU64,
+    /// The teardown came through while the program was inside.
+    torn_down_inside: AtomicBool,
     /// Runs that were refused because the teardown came first.
     refused: AtomicU64,
 }
@@ -75,7 +83,7 @@ impl Race for Actors<'_> {
                     .map_err(Failure::of_debug("program"))?;
             Ok(Scene { program, arena })
         })?;
-        CODE.0.store(page(&scene.arena, 5).get(), Ordering::Relaxed);
+        CODE.wild.store(page(&scene.arena, 5).get(), Ordering::Relaxed);
         *self.attached.lock() = Some(scene.program.clone());
         *self.scene.lock() = Some(scene);
         Ok(())
@@ -94,12 +102,15 @@ impl Race for Actors<'_> {
         while program.tear_down().is_err() {
             engine::pause();
         }
+        self.torn_down_inside.store(CODE.inside.load(Ordering::Relaxed), Ordering::Relaxed);
         engine::step(StepPoint::RefDrop, 1);
         drop(program);
         drop(arena);
     }
 
     fn check(&self) -> Outcome {
+        let torn_down_inside = self.torn_down_inside.load(Ordering::Relaxed);
+        claim!(!torn_down_inside, "the program was torn down while it ran");
         let (before, now) = (self.frames.load(Ordering::Relaxed), frame::in_use());
         claim!(before == now, "{before} frames in use before, {now} behind the teardown");
         Ok(())
@@ -115,6 +126,7 @@ fn teardown_vs_fault(ctx: &Ctx) -> Outcome {
         scene: Mutex::new(None),
         attached: Mutex::new(None),
         frames: AtomicU64::new(0),
+        torn_down_inside: AtomicBool::new(false),
         refused: AtomicU64::new(0),
     };
     let mut options = *ctx.lab();
