@@ -2,7 +2,7 @@
 //! arena's lock.
 //!
 //! Actors: L (CPU 0) allocates with P attached to `mm_page_alloc`, whose kernel function writes to a
-//! wild address; B (CPU 1) aborts P, detaches it, waits until it can be torn down, and allocates.
+//! wild address; B (CPU 1) aborts P, waits until it can be torn down, detaches it, and allocates.
 //! Right: the teardown waits until P is out; nothing of P is used behind it, and the lock is free.
 //! Wrong: the lock is left held, or the program goes while it runs.
 
