@@ -10,3 +10,4 @@ pub mod held;
 pub mod kmap;
 pub mod lock;
 pub mod machine;
+pub mod resilient;

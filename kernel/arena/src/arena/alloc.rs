@@ -82,7 +82,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
 
     fn locked(&self) -> Result<<M::Lock<Inner> as Lock<Inner>>::Guard<'_>, AllocError> {
         step!(&self.machine, LockAcquire, self.object());
-        self.inner.lock(P::IRQS).map_err(|error| {
+        P::lock(self).map_err(|error| {
             self.counters.lock_failures.fetch_add(1, Ordering::Relaxed);
             AllocError::Lock(error)
         })
@@ -155,7 +155,7 @@ impl fmt::Display for AllocError {
             Self::InUse => f.write_str("some of the pages are in use"),
             Self::NoRange => f.write_str("no free range is large enough"),
             Self::NoMemory => f.write_str("out of memory"),
-            Self::Lock(LockError::Aa) => f.write_str("this CPU holds the arena's lock (A-A)"),
+            Self::Lock(error) => error.fmt(f),
             Self::Mapped(page, found) => write!(f, "free page {page} is mapped: {found}"),
         }
     }

@@ -152,7 +152,7 @@ impl fmt::Display for FreeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Range(at, pages) => write!(f, "{pages} pages from {at} are not the arena's"),
-            Self::Lock(LockError::Aa) => f.write_str("this CPU holds the arena's lock (A-A)"),
+            Self::Lock(error) => error.fmt(f),
         }
     }
 }

@@ -142,6 +142,8 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
             return Err(CreateError::PageCount(max_pages));
         }
         let ranges = free_ranges(max_pages)?;
+        let inner = M::Lock::new(&LOCK_NAME, Inner { ranges, mapped: 0, peak: 0 });
+        let inner = inner.ok_or(CreateError::NoMemory)?;
         let scratch = machine.alloc().ok_or(CreateError::NoMemory)?;
         machine.zero(scratch);
         let populated =
@@ -157,7 +159,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
             window,
             max_pages,
             scratch,
-            inner: M::Lock::new(&LOCK_NAME, Inner { ranges, mapped: 0, peak: 0 }),
+            inner,
             stamps: AtomicU64::new(1),
             counters: Counters::default(),
             destroyed: AtomicBool::new(false),
