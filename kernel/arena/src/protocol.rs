@@ -19,6 +19,20 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     /// holds the lock would otherwise deadlock with the code that it interrupts.
     const IRQS: Irqs = Irqs::Masked;
 
+    /// Whether a free clears the entries of the user window as well: a task would otherwise keep
+    /// access to a frame that is somebody else's by then.
+    const UNMAPS_USER: bool = true;
+
+    /// Whether a task's touch of a page that holds scratch maps scratch for the task: it could then
+    /// see and change what other wild accesses left there.
+    const SCRATCH_FOR_USERS: bool = false;
+
+    /// Leaves the free of `range` to a worker: of a range whose lock was not given, to the free itself
+    /// or to the worker. Any context.
+    fn defer<M: Platform>(arena: &Arena<Self, M>, range: PageRange) {
+        arena.note_deferred(range);
+    }
+
     /// Takes the arena's lock to give out pages.
     ///
     /// # Errors

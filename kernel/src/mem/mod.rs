@@ -11,3 +11,4 @@ pub mod kmap;
 pub mod lock;
 pub mod machine;
 pub mod resilient;
+pub mod worker;

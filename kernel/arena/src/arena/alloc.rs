@@ -112,7 +112,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     /// How many ranges the tree may ever hold if `pages` more are taken and all are freed one by
     /// one in the worst order. Memory for them is taken here, so that a free never needs any:
     /// between two free ranges lies at least one used page, and at most every other page is free.
-    fn nodes_needed(&self, inner: &Inner, pages: u32) -> usize {
+    pub(super) fn nodes_needed(&self, inner: &Inner, pages: u32) -> usize {
         let used = self.max_pages - inner.ranges.free_pages() + pages;
         (used + 1).min(self.max_pages.div_ceil(2)) as usize
     }

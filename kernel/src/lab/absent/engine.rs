@@ -51,6 +51,10 @@ pub mod hook {
 
     /// Nothing.
     #[inline(always)]
+    pub const fn torn_down(_: u32) {}
+
+    /// Nothing.
+    #[inline(always)]
     pub const fn violation() {}
 
     /// Nothing.
