@@ -12,6 +12,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod asm;
+pub mod check;
 pub mod image;
 pub mod insn;
 pub mod interp;

@@ -33,12 +33,17 @@ struct Running<'p> {
 }
 
 impl Bytecode {
-    /// Takes the code out of `image`, which was checked. `None` without memory.
+    /// Takes the code out of `image`. `None` without memory.
     pub fn new(image: &Image<'_>) -> Option<Self> {
         let mut insns = Vec::new();
         insns.try_reserve_exact(image.insns().len()).ok()?;
         insns.extend(image.insns());
         Some(Self { insns: insns.into_boxed_slice(), budget: image.budget() })
+    }
+
+    /// Its instructions.
+    pub fn insns(&self) -> &[Insn] {
+        &self.insns
     }
 }
 

@@ -6,7 +6,9 @@ use core::fmt;
 use arena::addr::PAGE_SIZE;
 use arena::arena::{AllocError, CreateError};
 use arena::stream::DEFAULT_BYTES;
+use bpf::check::{self, Rejection};
 use bpf::image::{BadImage, Globals, Image};
+use bpf::vm;
 
 use crate::arch::access;
 use crate::mem::arena::KernelArena;
@@ -19,6 +21,8 @@ use crate::prog::program::Program;
 pub enum LoadError {
     /// The bytes are no image.
     Image(BadImage),
+    /// The program is not let in.
+    Rejected(Rejection),
     /// Its arena could not be made.
     Arena(CreateError),
     /// Its globals could not be placed.
@@ -33,28 +37,32 @@ pub enum LoadError {
 /// [`LoadError`].
 pub fn load(bytes: &[u8]) -> Result<Arc<Program>, LoadError> {
     let image = Image::parse(bytes).map_err(LoadError::Image)?;
+    // Before the arena is made: what is refused costs nothing.
+    let code = checked(&image, image.arena_pages() > 0)?;
     let arena = match image.arena_pages() {
         0 => None,
         pages => Some(KernelArena::create(pages).map_err(LoadError::Arena)?),
     };
-    load_with(&image, arena, DEFAULT_BYTES)
+    make(&image, code, arena)
 }
 
-/// Loads the program of `image` with `arena`, where its globals go. Its streams hold `stream_bytes`.
-///
-/// # Errors
-/// [`LoadError`].
-pub fn load_with(
+/// The code of `image`, let in.
+fn checked(image: &Image<'_>, has_arena: bool) -> Result<Bytecode, LoadError> {
+    let code = Bytecode::new(image).ok_or(LoadError::NoMemory)?;
+    check::check(&vm::Program { insns: code.insns() }, has_arena).map_err(LoadError::Rejected)?;
+    Ok(code)
+}
+
+fn make(
     image: &Image<'_>,
+    code: Bytecode,
     arena: Option<Arc<KernelArena>>,
-    stream_bytes: usize,
 ) -> Result<Arc<Program>, LoadError> {
     if let Some(arena) = &arena {
         image.globals().try_for_each(|part| place(arena, part)).map_err(LoadError::Globals)?;
     }
-    let code = Bytecode::new(image).ok_or(LoadError::NoMemory)?;
     let code = try_box(code).map_err(|_| LoadError::NoMemory)?;
-    Program::load_owned(image.name(), code, arena, stream_bytes).map_err(|_| LoadError::NoMemory)
+    Program::load_owned(image.name(), code, arena, DEFAULT_BYTES).map_err(|_| LoadError::NoMemory)
 }
 
 /// Allocates the pages of a part of the globals and fills them.
@@ -73,6 +81,7 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image(bad) => write!(f, "program image: {bad}"),
+            Self::Rejected(rejection) => write!(f, "program rejected: {rejection}"),
             Self::Arena(error) => error.fmt(f),
             Self::Globals(error) => write!(f, "globals: {error}"),
             Self::NoMemory => f.write_str("no memory for the program"),

@@ -13,8 +13,9 @@ use crate::arch::percpu::{CpuLocal, MAX_CPUS};
 use crate::debug::Table;
 use crate::prog::program::{Program, Refused};
 
-/// Programs that can be nested on one CPU: a tracepoint inside a tracepoint, an interrupt above.
-pub const DEPTH: usize = 8;
+/// Programs that can be nested on one CPU: a tracepoint inside a tracepoint, an interrupt above. A run of
+/// bytecode takes about 6 KiB of the 32 KiB of a stack, its stacks among it.
+pub const DEPTH: usize = 4;
 
 /// One CPU's stack. Only that CPU touches it, so every access is Relaxed; an interrupt's program
 /// pushes above and pops before it returns. Debuggers read it: see [`crate::debug`].

@@ -59,6 +59,13 @@ item! {
 }
 
 item! {
+    name: "a-program-that-is-refused-leaves-nothing",
+    suite: "program",
+    about: "a refusal names the instruction and why, and costs neither a frame nor a room",
+    run: refused,
+}
+
+item! {
     name: "a-program-finds-its-globals",
     suite: "program",
     about: "initial bytes lie where the image says, and stay between runs",
@@ -100,13 +107,13 @@ fn stdout(program: &Program) -> String {
 fn own_accesses(_: &Ctx) -> Outcome {
     let mut asm = Asm::new();
     // r0 would keep what a load does not zero.
-    asm.mov(R2, 0x3000).mov(R0, -1);
+    asm.mov(R2, 0x3000).cast_kern(R2, R2).mov(R0, -1);
     for width in [Width::Byte, Width::Half, Width::Word, Width::Double] {
         asm.load(width, R3, R2, 8).alu_reg(alu::AND, R0, R3).store(width, R2, 16, R2);
     }
     // Below the window and above it: the guards are not mapped either.
-    asm.mov(R2, 0).load(Width::Word, R3, R2, -4).alu_reg(alu::OR, R0, R3);
-    asm.mov(R2, -1).load(Width::Byte, R3, R2, 1).alu_reg(alu::OR, R0, R3);
+    asm.mov(R2, 0).cast_kern(R2, R2).load(Width::Word, R3, R2, -4).alu_reg(alu::OR, R0, R3);
+    asm.mov(R2, -1).cast_kern(R2, R2).load(Width::Byte, R3, R2, 1).alu_reg(alu::OR, R0, R3);
     asm.exit();
     let program = loaded(&asm, 16)?;
     claim!(run(&program)? == 0, "a load from an unmapped page did not read zero");
@@ -120,7 +127,7 @@ fn own_accesses(_: &Ctx) -> Outcome {
     expected.extend([(false, base - 4), (false, base + (4 << 30))]);
     claim!(seen == expected, "reported: {seen:x?}");
     let insns: Vec<_> = violations.iter().flat_map(|v| v.frames.as_slice()).copied().collect();
-    claim!(insns == [2, 4, 5, 7, 8, 10, 11, 13, 15, 18], "reported at {insns:?}");
+    claim!(insns == [3, 5, 6, 8, 9, 11, 12, 14, 17, 21], "reported at {insns:?}");
     let stats = program.arena().and_then(|arena| arena.stats().ok()).unwrap_or_default();
     claim!(stats.scratch_installs == 0 && stats.own_faults == 10, "{stats:?}");
     claim!(program.life().state() == Life::Running, "it is {:?}", program.life().state());
@@ -131,7 +138,7 @@ fn own_accesses(_: &Ctx) -> Outcome {
 /// fetched, each times another power of 100.
 fn chain(width: Width, at: i32) -> Asm {
     let mut asm = Asm::new();
-    asm.mov(R2, at).mov(R6, 0);
+    asm.mov(R2, at).cast_kern(R2, R2).mov(R6, 0);
     let steps = [(atomic::ADD, 5), (atomic::OR, 0x30), (atomic::AND, 0x3c), (atomic::XOR, 0xff)];
     for (op, operand) in steps {
         asm.mov(R3, operand).atomic(width, op | atomic::FETCH, R2, 8, R3);
@@ -314,4 +321,22 @@ fn globals(_: &Ctx) -> Outcome {
     let program = load::load(&image).map_err(Failure::of("load"))?;
     claim!(run(&program)? == 41 && run(&program)? == 42, "a global did not keep its value");
     program.tear_down().map_err(Failure::of_debug("teardown"))
+}
+
+fn refused(_: &Ctx) -> Outcome {
+    let mut asm = Asm::new();
+    asm.mov(R2, 8).load(Width::Byte, R0, R2, 0).exit();
+    let image = asm.image("refused").arena(64).build();
+    let Err(error) = load::load(&image) else {
+        return Err(Failure::new("the program was let in".into()));
+    };
+    let line = alloc::format!("{error}");
+    let expected = "program rejected: insn 1: r2 is a number, no pointer to memory";
+    claim!(line == expected, "refused with {line:?}");
+    let Err(error) = load::load(&image[..image.len() - 3]) else {
+        return Err(Failure::new("a cut image was let in".into()));
+    };
+    let line = alloc::format!("{error}");
+    claim!(line.starts_with("program image: it is cut"), "refused with {line:?}");
+    Ok(())
 }
