@@ -216,6 +216,7 @@ fn settle_by_fixup(
         {
             let entry = arena.entry(far).unwrap_or(Pte::EMPTY);
             hook::violation();
+            arena.count_own_fault();
             let user = arena.window().to_user(far);
             violation::record(program, frame, syndrome.is_write(), user, entry, entry);
         }

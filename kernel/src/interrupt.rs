@@ -8,6 +8,7 @@ use crate::arch::trap::TrapFrame;
 use crate::dev::gic::{self, Source};
 use crate::fault;
 use crate::lab::engine;
+use crate::mem::worker;
 use crate::prog::tracepoint::SCHED_TICK;
 
 /// Handles one interrupt. A tick fires its tracepoint here, in interrupt context: whatever code it
@@ -18,7 +19,10 @@ pub fn irq(frame: &mut TrapFrame) {
     // Relaxed: statistics.
     this.irqs.fetch_add(1, Ordering::Relaxed);
     match source {
-        Source::Timer => SCHED_TICK.fire(timer::tick()),
+        Source::Timer => {
+            SCHED_TICK.fire(timer::tick());
+            worker::work();
+        }
         Source::Wake => {
             this.sgis.fetch_add(1, Ordering::Relaxed);
             // The lab raises its ticks itself, where the schedule says.

@@ -106,8 +106,15 @@ pub enum Irqs {
 /// Why a lock was not given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LockError {
-    /// This CPU holds the lock already: waiting would never end (A-A).
+    /// This CPU holds the lock already, or waits for it below: waiting would never end (A-A).
     Aa,
+    /// This CPU waits for one that waits for it, directly or through others (ABBA).
+    Abba,
+    /// The wait took too long.
+    Timeout {
+        /// The CPU that held the lock then; 255 if none did.
+        holder: u8,
+    },
 }
 
 /// The name of a lock in reports. A static of its own, so that a record of held locks is one
@@ -123,13 +130,15 @@ pub trait Lock<T> {
         Self: 'a,
         T: 'a;
 
-    /// An unlocked lock; `name` appears in reports.
-    fn new(name: &'static LockName, value: T) -> Self;
+    /// An unlocked lock; `name` appears in reports. `None` if there are as many as can be.
+    fn new(name: &'static LockName, value: T) -> Option<Self>
+    where
+        Self: Sized;
 
     /// Waits for the lock.
     ///
     /// # Errors
-    /// [`LockError::Aa`] when the calling CPU holds it already.
+    /// [`LockError`]: waiting would not end.
     fn lock(&self, irqs: Irqs) -> Result<Self::Guard<'_>, LockError>;
 
     /// Takes the lock if it is free.

@@ -22,6 +22,7 @@ mod model;
 pub mod protocol;
 pub mod pte;
 pub mod range;
+pub mod resilient;
 pub mod slot;
 pub mod step;
 pub mod stream;

@@ -181,8 +181,8 @@ impl<T> Lock<T> for ModelLock<T> {
     where
         T: 'a;
 
-    fn new(_: &'static LockName, value: T) -> Self {
-        Self { value: RefCell::new(value), asked: Cell::new(None) }
+    fn new(_: &'static LockName, value: T) -> Option<Self> {
+        Some(Self { value: RefCell::new(value), asked: Cell::new(None) })
     }
 
     fn lock(&self, irqs: Irqs) -> Result<Self::Guard<'_>, LockError> {

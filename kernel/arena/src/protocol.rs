@@ -5,8 +5,8 @@
 //! oracle or a test must catch it.
 
 use crate::addr::{Frame, PageRange, VirtAddr};
-use crate::arena::{Arena, Recovery};
-use crate::hw::{Irqs, LockError, Platform};
+use crate::arena::{Arena, Inner, Recovery};
+use crate::hw::{Irqs, Lock, LockError, Platform};
 use crate::pte::{Attributes, Pte};
 use crate::slot::PteSlot;
 
@@ -18,6 +18,30 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     /// Whether the arena's lock masks IRQs: a timer program that enters the arena on the CPU that
     /// holds the lock would otherwise deadlock with the code that it interrupts.
     const IRQS: Irqs = Irqs::Masked;
+
+    /// Whether a free clears the entries of the user window as well: a task would otherwise keep
+    /// access to a frame that is somebody else's by then.
+    const UNMAPS_USER: bool = true;
+
+    /// Whether a task's touch of a page that holds scratch maps scratch for the task: it could then
+    /// see and change what other wild accesses left there.
+    const SCRATCH_FOR_USERS: bool = false;
+
+    /// Leaves the free of `range` to a worker: of a range whose lock was not given, to the free itself
+    /// or to the worker. Any context.
+    fn defer<M: Platform>(arena: &Arena<Self, M>, range: PageRange) {
+        arena.note_deferred(range);
+    }
+
+    /// Takes the arena's lock to give out pages.
+    ///
+    /// # Errors
+    /// [`LockError`]: waiting would not end.
+    fn lock<M: Platform>(
+        arena: &Arena<Self, M>,
+    ) -> Result<<M::Lock<Inner> as Lock<Inner>>::Guard<'_>, LockError> {
+        arena.lock().lock(Self::IRQS)
+    }
 
     /// Puts `new` into the slot of `page`, which the caller took from the range tree. A fault may
     /// have left scratch there, or leave it at any moment. Not published: the caller ends its

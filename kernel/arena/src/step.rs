@@ -49,6 +49,8 @@ pub enum StepPoint {
     Flag,
     /// A reference count is about to fall.
     RefDrop,
+    /// Pages are about to be noted for a later free, or such notes to be taken.
+    Defer,
 }
 
 impl StepPoint {
@@ -80,6 +82,7 @@ impl StepPoint {
             Self::Access => "access",
             Self::Flag => "flag",
             Self::RefDrop => "ref-drop",
+            Self::Defer => "defer",
         }
     }
 }

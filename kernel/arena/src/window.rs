@@ -44,10 +44,14 @@ pub enum Zone {
 impl Window {
     /// A window of `pages` pages from `base` in the kernel, which programs see from `user_base`.
     /// `None` unless both are page-aligned and the kernel's begins a 1 GiB block, so that no
-    /// two windows share a level 2 table.
+    /// two windows share a level 2 table; nor if the program's crosses a multiple of 4 GiB, as a program
+    /// knows a page by the low 32 bits of its address (Linux `arena_map_alloc()` refuses the same).
     pub const fn new(base: VirtAddr, pages: u32, user_base: VirtAddr) -> Option<Self> {
+        // Wraps for no pages, which are refused below.
+        let last = user_base.get().wrapping_add(pages as u64 * PAGE_SIZE).wrapping_sub(1);
+        let within = user_base.get() >> 32 == last >> 32;
         let aligned = base.get().is_multiple_of(1 << 30) && user_base.is_page_aligned();
-        if aligned && pages > 0 && pages <= FULL_PAGES {
+        if aligned && within && pages > 0 && pages <= FULL_PAGES {
             Some(Self { base, pages, user_base })
         } else {
             None
@@ -57,6 +61,11 @@ impl Window {
     /// Kernel address of the first page.
     pub const fn base(&self) -> VirtAddr {
         self.base
+    }
+
+    /// Program's address of the first page.
+    pub const fn user_base(&self) -> VirtAddr {
+        self.user_base
     }
 
     /// Number of pages between the guards.
@@ -164,6 +173,14 @@ mod tests {
         assert_eq!(window().range(last, 2), None);
         assert_eq!(window().range(last.offset(8), 1), None);
         assert_eq!(window().range(VirtAddr::new(BASE - PAGE_SIZE), 1), None);
+    }
+
+    #[test]
+    fn a_program_s_window_must_not_cross_4_gib() {
+        let of = |pages, user| Window::new(VirtAddr::new(BASE), pages, VirtAddr::new(user));
+        assert!(of(2, 0x1_ffff_e000).is_some());
+        assert_eq!(of(3, 0x1_ffff_e000), None);
+        assert_eq!(of(FULL_PAGES, 0x1_0000_1000), None);
     }
 
     #[test]

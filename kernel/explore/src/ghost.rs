@@ -43,6 +43,8 @@ pub enum Rule {
     Books,
     /// A violation was not reported, or reported twice.
     Reports,
+    /// Something was torn down while a CPU was inside it.
+    TornDownInUse,
     /// A CPU came back with a lock held.
     LockHeld,
     /// Nobody can go on.
@@ -116,6 +118,7 @@ impl Rule {
             Self::Leak => "leak",
             Self::Books => "books-disagree",
             Self::Reports => "reports",
+            Self::TornDownInUse => "torn-down-in-use",
             Self::LockHeld => "lock-held",
             Self::Deadlock => "deadlock",
             Self::NoProgress => "no-progress",
@@ -146,6 +149,7 @@ impl Rule {
             Self::Leak => "a frame is neither free nor mapped at the end",
             Self::Books => "the arena's books and its tables disagree",
             Self::Reports => "the reports are not one for each violation",
+            Self::TornDownInUse => "a program or an arena was torn down while a CPU was inside it",
             Self::LockHeld => "a CPU came back with a lock held",
             Self::Deadlock => "nobody can go on",
             Self::NoProgress => "the schedule did not end within its steps",

@@ -35,8 +35,9 @@ pub enum Deed {
     Free(Run),
     /// Looks whether the first of these still has its word.
     Look(Run),
-    /// Reads a page of whoever it may be as a kernel function does, which must come back.
-    Wild(u32),
+    /// Reads a page of whoever it may be as a kernel function does, or writes to it beside the word by
+    /// which hands know their pages. It must come back.
+    Wild(u32, bool),
 }
 
 /// See the module.
@@ -65,7 +66,7 @@ impl Hand {
                 let pick = self.pick();
                 Deed::Look(self.runs[pick])
             }
-            _ => Deed::Wild(self.wild()),
+            _ => Deed::Wild(self.wild(), self.rng.below(2) == 0),
         }
     }
 
@@ -159,7 +160,7 @@ mod tests {
                 looks += 1;
                 assert!(held.contains_key(&run.first));
             }
-            Deed::Wild(_) => wild += 1,
+            Deed::Wild(..) => wild += 1,
         });
         assert!(frees > 4000 && looks > 2000 && wild > 2000, "{frees} {looks} {wild}");
     }

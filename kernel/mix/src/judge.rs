@@ -124,7 +124,8 @@ fn replay(
             (Deed::Alloc(count), Came::At(first)) => {
                 let run = hand.took(first, count);
                 let got = slice(pages, run).ok_or(Wrong::Beyond(place, first))?;
-                got.iter_mut().for_each(|spans| spans.push(Span { place, born: during, dead: NEVER }));
+                got.iter_mut()
+                    .for_each(|spans| spans.push(Span { place, born: during, dead: NEVER }));
             }
             (Deed::Alloc(pages), Came::NoRange) => refused.push(Refused { place, pages, during }),
             (Deed::Free(run), Came::Done) => {
@@ -135,7 +136,7 @@ fn replay(
                     span.into_iter().for_each(|span| span.dead = during);
                 }
             }
-            (Deed::Look(_) | Deed::Wild(_), Came::Done) => {}
+            (Deed::Look(_) | Deed::Wild(..), Came::Done) => {}
             (deed, came) => return Err(Wrong::Odd(place, deed, came)),
         }
     }
@@ -199,7 +200,8 @@ impl fmt::Display for Deed {
             Self::Alloc(pages) => write!(f, "alloc {pages} pages anywhere"),
             Self::Free(run) => write!(f, "free {} pages from {}", run.pages, run.first),
             Self::Look(run) => write!(f, "look at page {}", run.first),
-            Self::Wild(page) => write!(f, "wild read of page {page}"),
+            Self::Wild(page, false) => write!(f, "wild read of page {page}"),
+            Self::Wild(page, true) => write!(f, "wild write to page {page}"),
         }
     }
 }

@@ -37,7 +37,7 @@ pub const CPUS: usize = 4;
 pub const BATCH: u64 = 1000;
 
 /// Operations where no number is given.
-pub const FEW: u64 = 20_000;
+pub const FEW: u64 = 8_000;
 
 /// A part of the mix: see the crate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

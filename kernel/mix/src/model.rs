@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::ground::{Ground, OUTSIDE, PAGE_BYTES, WINDOW_PAGES};
+use crate::ground::{Ground, OUTSIDE, PAGE_BYTES};
 use crate::op::Op;
 use crate::reply::{Digest, Refusal, Reply, Slot};
 
@@ -151,7 +151,7 @@ impl Model {
     fn inside(&self, at: u64, pages: u32) -> Option<u32> {
         let first = at / PAGE_BYTES;
         let end = first + u64::from(pages);
-        let fits = at % PAGE_BYTES == 0 && end <= u64::from(self.ground.max_pages.min(WINDOW_PAGES));
+        let fits = at.is_multiple_of(PAGE_BYTES) && end <= u64::from(self.ground.max_pages);
         fits.then_some(first as u32)
     }
 

@@ -170,9 +170,11 @@ fn judge(ground: &Ground, race: &dyn Race) {
     if let Err(Failure::Claim(text)) = race.check() {
         lose(Rule::Claim, &text);
     }
-    if let Ok(stats) = ground.arena.stats() {
+    let stats =
+        ground.arenas().try_fold(0, |sum, arena| Some(sum + arena.stats().ok()?.mapped_pages));
+    if let Some(books) = stats {
         let mapped = engine::between(|core| core.ghost.mapped());
-        let books = stats.mapped_pages as usize;
+        let books = books as usize;
         if books != mapped {
             lose(Rule::Books, &format!("the books say {books} pages, the tables hold {mapped}"));
         }
@@ -234,7 +236,10 @@ fn strategy(options: &Options) -> Box<dyn Strategy + Send> {
 fn give_back(ground: &Ground, core: Core) {
     for page in &ground.pages {
         // What the last schedule left mapped, frames of the lab among it.
-        let _ = ground.arena.free(*page, 1);
+        // The page is one arena's; the other refuses.
+        for arena in ground.arenas() {
+            let _ = arena.free(*page, 1);
+        }
     }
     core.into_frames().for_each(frame::free);
 }

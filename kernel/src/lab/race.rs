@@ -46,12 +46,26 @@ pub trait Race: Sync {
 pub struct Ground {
     /// The arena.
     pub arena: Arc<KernelArena>,
+    /// Another, where the race is about two. Nobody makes wild accesses to it.
+    pub other: Option<Arc<KernelArena>>,
     /// Actors, and so CPUs.
     pub actors: usize,
     /// Pages that the oracles watch.
     pub pages: Vec<VirtAddr>,
     /// Frames that allocations can take.
     pub frames: usize,
+}
+
+impl Ground {
+    /// A ground of one arena.
+    pub fn new(arena: &Arc<KernelArena>, actors: usize, pages: &[VirtAddr], frames: usize) -> Self {
+        Self { arena: arena.clone(), other: None, actors, pages: pages.to_vec(), frames }
+    }
+
+    /// Its arenas.
+    pub fn arenas(&self) -> impl Iterator<Item = &Arc<KernelArena>> {
+        core::iter::once(&self.arena).chain(&self.other)
+    }
 }
 
 /// Code of a program that does nothing of its own: kernel functions are called on its behalf.

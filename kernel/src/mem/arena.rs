@@ -12,7 +12,7 @@ use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arena::addr::VirtAddr;
-use arena::arena::{AnyArena, Arena, CreateError};
+use arena::arena::{AnyArena, Arena, CreateError, FreeError, Freed};
 use arena::protocol::{Protocol, TombstoneProtocol};
 use arena::window::{FULL_PAGES, Window, Zone};
 
@@ -20,6 +20,7 @@ use crate::debug;
 use crate::mem::fallible::{try_arc, try_box};
 use crate::mem::kmap;
 use crate::mem::machine::Machine;
+use crate::mem::worker;
 
 /// Base of the first window.
 pub const FIRST_BASE: VirtAddr = VirtAddr::new(0xffff_8001_0000_0000);
@@ -81,7 +82,9 @@ impl KernelArena {
             Ok(arena) => {
                 debug::list_arena(room, &*arena);
                 // On failure the value is dropped, which destroys the arena and gives the room back.
-                try_arc(Self { room, arena }).map_err(|_| CreateError::NoMemory)
+                let arena = try_arc(Self { room, arena }).map_err(|_| CreateError::NoMemory)?;
+                worker::list(&arena);
+                Ok(arena)
             }
             Err(arena) => {
                 if arena.destroy().is_ok() {
@@ -90,6 +93,27 @@ impl KernelArena {
                 Err(CreateError::NoMemory)
             }
         }
+    }
+
+    /// Frees pages for a program: now, or by a worker if the lock is not given.
+    ///
+    /// # Errors
+    /// [`FreeError::Range`].
+    pub fn free_for_program(&self, at: VirtAddr, pages: u32) -> Result<(), FreeError> {
+        if self.arena.free_or_defer(at, pages)? == Freed::Later {
+            worker::want(self.room);
+        }
+        Ok(())
+    }
+
+    /// Leaves a free to the worker: takes no lock. For contexts that must not.
+    ///
+    /// # Errors
+    /// [`FreeError::Range`].
+    pub fn free_later(&self, at: VirtAddr, pages: u32) -> Result<(), FreeError> {
+        self.arena.defer(at, pages)?;
+        worker::want(self.room);
+        Ok(())
     }
 
     /// Number of the room, by which reports name the arena.
@@ -108,6 +132,7 @@ impl Deref for KernelArena {
 
 impl Drop for KernelArena {
     fn drop(&mut self) {
+        worker::forget(self.room);
         let destroyed = self.arena.destroy();
         debug::forget_arena(self.room);
         match destroyed {

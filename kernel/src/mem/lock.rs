@@ -47,7 +47,7 @@ impl<T> IrqSpinLock<T> {
     pub fn acquire(&self) -> IrqSpinGuard<'_, T> {
         match self.lock(Irqs::Masked) {
             Ok(guard) => guard,
-            Err(LockError::Aa) => crate::deadlock::self_deadlock(self.name.0),
+            Err(_) => crate::deadlock::self_deadlock(self.name.0),
         }
     }
 
@@ -80,8 +80,8 @@ impl<T> Lock<T> for IrqSpinLock<T> {
     where
         T: 'a;
 
-    fn new(name: &'static LockName, value: T) -> Self {
-        Self::named(name, value)
+    fn new(name: &'static LockName, value: T) -> Option<Self> {
+        Some(Self::named(name, value))
     }
 
     fn lock(&self, irqs: Irqs) -> Result<IrqSpinGuard<'_, T>, LockError> {

@@ -13,7 +13,7 @@ use crate::lab::engine::{self, hook, weak::Delayed};
 use crate::mem::events::{self, Kind};
 use crate::mem::frame;
 use crate::mem::kmap::to_virt;
-use crate::mem::lock::IrqSpinLock;
+use crate::mem::resilient::ResilientLock;
 
 #[cfg(feature = "lab")]
 pub mod lab;
@@ -174,7 +174,7 @@ impl Frames for Machine {
 }
 
 impl Platform for Machine {
-    type Lock<T: Send> = IrqSpinLock<T>;
+    type Lock<T: Send> = ResilientLock<T>;
 }
 
 /// Fills a frame with zeroes. Its owner asks for it, the lab perhaps later than it did.

@@ -10,3 +10,5 @@ pub mod held;
 pub mod kmap;
 pub mod lock;
 pub mod machine;
+pub mod resilient;
+pub mod worker;

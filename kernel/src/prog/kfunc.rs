@@ -20,12 +20,13 @@ pub fn arena_alloc_pages(
     program.arena().ok_or(AllocError::NoRange)?.alloc(at, pages)
 }
 
-/// Frees pages of the program's arena. Answers to Linux `bpf_arena_free_pages()`.
+/// Frees pages of the program's arena; under a lock that keeps it from doing so, a worker does later.
+/// Answers to Linux `bpf_arena_free_pages()`.
 ///
 /// # Errors
-/// The arena's.
+/// The range is not the arena's.
 pub fn arena_free_pages(program: &Program, at: VirtAddr, pages: u32) -> Result<(), FreeError> {
-    program.arena().ok_or(FreeError::Range(at, pages))?.free(at, pages)
+    program.arena().ok_or(FreeError::Range(at, pages))?.free_for_program(at, pages)
 }
 
 /// Prints a line on the program's stdout stream: bounded, never blocks, drops are counted.

@@ -80,9 +80,8 @@ fn run(ctx: &Ctx) -> Outcome {
 impl Place {
     fn new(arena: &Arc<KernelArena>) -> Result<Self, Failure> {
         let arena = arena.clone();
-        let program =
-            Program::load_with_streams("mix", &IDLE, Some(arena.clone()), STREAM_BYTES)
-                .map_err(Failure::of_debug("program"))?;
+        let program = Program::load_with_streams("mix", &IDLE, Some(arena.clone()), STREAM_BYTES)
+            .map_err(Failure::of_debug("program"))?;
         Ok(Self { arena, program })
     }
 
@@ -175,9 +174,9 @@ fn close(place: &Place, pages: u32) -> Outcome {
 
 /// Tears the programs down.
 fn tear_down(places: Vec<Place>) -> Outcome {
-    places.into_iter().try_for_each(|place| {
-        place.program.tear_down().map_err(Failure::of_debug("teardown"))
-    })
+    places
+        .into_iter()
+        .try_for_each(|place| place.program.tear_down().map_err(Failure::of_debug("teardown")))
 }
 
 #[cfg(feature = "lab")]

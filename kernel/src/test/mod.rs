@@ -7,6 +7,7 @@ mod frame;
 mod lock;
 mod map;
 mod mix;
+mod resilient;
 mod slot;
 mod smp;
 pub mod walk;

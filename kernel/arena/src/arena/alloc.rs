@@ -82,7 +82,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
 
     fn locked(&self) -> Result<<M::Lock<Inner> as Lock<Inner>>::Guard<'_>, AllocError> {
         step!(&self.machine, LockAcquire, self.object());
-        self.inner.lock(P::IRQS).map_err(|error| {
+        P::lock(self).map_err(|error| {
             self.counters.lock_failures.fetch_add(1, Ordering::Relaxed);
             AllocError::Lock(error)
         })
@@ -112,7 +112,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     /// How many ranges the tree may ever hold if `pages` more are taken and all are freed one by
     /// one in the worst order. Memory for them is taken here, so that a free never needs any:
     /// between two free ranges lies at least one used page, and at most every other page is free.
-    fn nodes_needed(&self, inner: &Inner, pages: u32) -> usize {
+    pub(super) fn nodes_needed(&self, inner: &Inner, pages: u32) -> usize {
         let used = self.max_pages - inner.ranges.free_pages() + pages;
         (used + 1).min(self.max_pages.div_ceil(2)) as usize
     }
@@ -155,7 +155,7 @@ impl fmt::Display for AllocError {
             Self::InUse => f.write_str("some of the pages are in use"),
             Self::NoRange => f.write_str("no free range is large enough"),
             Self::NoMemory => f.write_str("out of memory"),
-            Self::Lock(LockError::Aa) => f.write_str("this CPU holds the arena's lock (A-A)"),
+            Self::Lock(error) => error.fmt(f),
             Self::Mapped(page, found) => write!(f, "free page {page} is mapped: {found}"),
         }
     }

@@ -7,7 +7,6 @@ use crate::map::{BLOCK_SIZE, flush_all, level_size};
 use crate::protocol::Protocol;
 use crate::pte::{Pte, Stamp};
 use crate::sync::Ordering;
-use crate::window::Window;
 
 /// Why an arena was not destroyed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,9 +34,25 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         }
         self.sweep();
         inner.mapped = 0;
-        release_tables(&self.machine, self.root, &self.window);
+        release_tables(&self.machine, self.root, self.window.base(), self.window.recovery_bytes());
+        self.release_user_tables();
         self.machine.free(self.scratch);
         Ok(())
+    }
+
+    /// No task points to them any more.
+    fn release_user_tables(&self) {
+        let Some(root) = self.user_root() else { return };
+        let base = self.window.user_base();
+        let before = base.get() % level_size(1);
+        let from = VirtAddr::new(base.get() - before);
+        release_tables(&self.machine, root, from, self.window.bytes() + before);
+        if let Some(level1) =
+            self.machine.slot(root, base.table_index(0)).load(&self.machine).next_table()
+        {
+            self.machine.free(level1);
+        }
+        self.machine.free(root);
     }
 
     fn sweep(&self) {
@@ -47,11 +62,11 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     }
 }
 
-/// Unlinks and frees every table below level 1 that serves `window`; their slots are empty, and
-/// level 2 tables are shared with no other window.
-pub(super) fn release_tables<M: Platform>(machine: &M, root: Frame, window: &Window) {
-    let end = window.base().get() + window.recovery_bytes();
-    let mut at = window.base();
+/// Unlinks and frees every table below level 1 that serves the `bytes` from `base` on; their slots are
+/// empty, and level 2 tables are shared with no other window.
+pub(super) fn release_tables<M: Platform>(machine: &M, root: Frame, base: VirtAddr, bytes: u64) {
+    let end = base.get() + bytes;
+    let mut at = base;
     while at.get() < end {
         release_gigabyte(machine, root, at, end);
         at = at.offset(level_size(1));

@@ -18,6 +18,16 @@ pub(super) const BATCH: u32 = 64;
 /// Slots of one level 3 table.
 const TABLE_SLOTS: u32 = 512;
 
+/// When pages are free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Freed {
+    /// They are.
+    Now,
+    /// When a worker has come by.
+    Later,
+}
+
 /// Why nothing was freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FreeError {
@@ -39,17 +49,52 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     /// [`FreeError`]. With [`FreeError::Lock`] a first part may have been freed: the whole call
     /// can be repeated.
     pub fn free(&self, at: VirtAddr, pages: u32) -> Result<(), FreeError> {
+        let range = self.freeable(at, pages)?;
+        self.free_range(range).map_err(|(error, _)| FreeError::Lock(error))
+    }
+
+    /// As [`free`](Self::free); what cannot be freed because the lock is not given is left to a worker,
+    /// which the caller sees to. Answers to Linux `arena_free_pages()`.
+    ///
+    /// # Errors
+    /// [`FreeError::Range`].
+    pub fn free_or_defer(&self, at: VirtAddr, pages: u32) -> Result<Freed, FreeError> {
+        let range = self.freeable(at, pages)?;
+        match self.free_range(range) {
+            Ok(()) => Ok(Freed::Now),
+            Err((_, rest)) => {
+                P::defer(self, rest);
+                Ok(Freed::Later)
+            }
+        }
+    }
+
+    /// Leaves the free to a worker, which the caller sees to. Takes no lock, allocates nothing, does
+    /// not wait: for contexts that must not, such as one on top of the lock.
+    ///
+    /// # Errors
+    /// [`FreeError::Range`].
+    pub fn defer(&self, at: VirtAddr, pages: u32) -> Result<(), FreeError> {
+        P::defer(self, self.freeable(at, pages)?);
+        Ok(())
+    }
+
+    fn freeable(&self, at: VirtAddr, pages: u32) -> Result<PageRange, FreeError> {
         let range = self
             .window
             .range(at, pages)
             .filter(|range| range.pages > 0 && range.end() <= u64::from(self.max_pages));
-        let range = range.ok_or(FreeError::Range(at, pages))?;
+        range.ok_or(FreeError::Range(at, pages))
+    }
+
+    /// Frees `range`; if the lock is not given, says why and what is left.
+    fn free_range(&self, range: PageRange) -> Result<(), (LockError, PageRange)> {
         let mut rest = range;
         while rest.pages > 0 {
             let batch = first_batch(rest);
             P::free_batch(self, batch).map_err(|error| {
                 self.counters.lock_failures.fetch_add(1, Ordering::Relaxed);
-                FreeError::Lock(error)
+                (error, rest)
             })?;
             rest = PageRange::new(rest.start + batch.pages, rest.pages - batch.pages);
         }
@@ -65,6 +110,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         step!(&self.machine, LockAcquire, self.object());
         let mut inner = self.inner.lock(P::IRQS)?;
         let freed = self.unmap_pages(batch);
+        self.deferred.forget(batch);
         self.give_back(&mut inner, batch, freed);
         step!(&self.machine, LockRelease, self.object());
         drop(inner);
@@ -114,7 +160,10 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         if !any {
             return 0;
         }
-        self.flush_batch(range.start, old);
+        let user_stamp = self.stamps(u64::from(range.pages));
+        let user = if P::UNMAPS_USER { self.bury_user(range, user_stamp) } else { 0 };
+        self.flush_batch(range.start, old, user);
+        self.retire_user(range, user_stamp, user);
         let mut freed = 0;
         for (n, old) in old.iter().enumerate().filter(|(_, old)| old.state() != State::Empty) {
             machine.slot(table, index + n).retire(machine, stamp.nth(n as u64));
@@ -129,13 +178,18 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
 
     /// One flush for all pages of a batch whose old entry was not empty. A tombstone counts: its
     /// burier may not have flushed yet, and the range is about to be given away.
-    fn flush_batch(&self, start: u32, old: &[Pte]) {
+    /// `user` has a bit for each page whose user entry was cleared as well.
+    fn flush_batch(&self, start: u32, old: &[Pte], user: u64) {
         let machine = &self.machine;
         step!(machine, Tlbi, self.window.page(start).get());
         // As in `slot::flush`: the clears complete before the TLBIs (`R3e`).
         machine.dsb_ishst();
         for (n, _) in old.iter().enumerate().filter(|(_, old)| old.state() != State::Empty) {
             machine.tlbi_vaale1is(self.window.page(start + n as u32));
+        }
+        // For every ASID at once: tasks share the entry.
+        for n in (0..old.len() as u32).filter(|n| user & 1 << n != 0) {
+            machine.tlbi_vaale1is(self.window.to_user(self.window.page(start + n)));
         }
         finish_flush(machine);
     }
@@ -152,7 +206,7 @@ impl fmt::Display for FreeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Range(at, pages) => write!(f, "{pages} pages from {at} are not the arena's"),
-            Self::Lock(LockError::Aa) => f.write_str("this CPU holds the arena's lock (A-A)"),
+            Self::Lock(error) => error.fmt(f),
         }
     }
 }

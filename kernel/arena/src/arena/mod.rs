@@ -10,9 +10,11 @@
 //! - scratch is freed by [`Arena::destroy`] and by nothing else.
 
 mod alloc;
+mod deferred;
 mod destroy;
 mod fault;
 mod free;
+mod user;
 mod watch;
 
 use core::fmt;
@@ -21,7 +23,8 @@ use core::marker::PhantomData;
 pub use self::alloc::AllocError;
 pub use self::destroy::DestroyError;
 pub use self::fault::Recovery;
-pub use self::free::FreeError;
+pub use self::free::{FreeError, Freed};
+pub use self::user::UserFault;
 pub use self::watch::Watch;
 
 use crate::addr::{Frame, VirtAddr};
@@ -48,6 +51,10 @@ pub struct Arena<P: Protocol, M: Platform> {
     stamps: AtomicU64,
     counters: Counters,
     destroyed: AtomicBool,
+    deferred: deferred::Deferred,
+    /// Address of the frame at the root of the user window's tables; 0: there are none.
+    user_root: AtomicU64,
+    faults_on_unallocated: AtomicBool,
     protocol: PhantomData<P>,
 }
 
@@ -67,6 +74,8 @@ struct Counters {
     lost_installs: AtomicU64,
     spurious_faults: AtomicU64,
     lock_failures: AtomicU64,
+    own_faults: AtomicU64,
+    deferred_pages: AtomicU64,
 }
 
 /// A reading of an arena's counters.
@@ -86,6 +95,10 @@ pub struct Stats {
     pub spurious_faults: u64,
     /// Operations refused because the lock was not given.
     pub lock_failures: u64,
+    /// Programs' own accesses to unmapped pages, which were stepped over.
+    pub own_faults: u64,
+    /// Pages whose free had to wait for a worker.
+    pub deferred_pages: u64,
 }
 
 /// Why an arena could not be made. Nothing is left behind.
@@ -105,6 +118,26 @@ pub trait AnyArena: Sync {
     fn alloc(&self, at: Option<VirtAddr>, pages: u32) -> Result<VirtAddr, AllocError>;
     /// See [`Arena::free`].
     fn free(&self, at: VirtAddr, pages: u32) -> Result<(), FreeError>;
+    /// See [`Arena::free_or_defer`].
+    fn free_or_defer(&self, at: VirtAddr, pages: u32) -> Result<Freed, FreeError>;
+    /// See [`Arena::defer`].
+    fn defer(&self, at: VirtAddr, pages: u32) -> Result<(), FreeError>;
+    /// See [`Arena::work`].
+    fn work(&self) -> Result<u32, LockError>;
+    /// See [`Arena::has_deferred`].
+    fn has_deferred(&self) -> bool;
+    /// See [`Arena::user_fault`].
+    fn user_fault(&self, user: VirtAddr) -> Result<(), UserFault>;
+    /// See [`Arena::user_table`].
+    fn user_table(&self) -> Option<Frame>;
+    /// See [`Arena::user_slot`].
+    fn user_slot(&self, user: VirtAddr) -> Option<&PteSlot>;
+    /// See [`Arena::set_fault_on_unallocated`].
+    fn set_fault_on_unallocated(&self, faults: bool);
+    /// See [`Arena::max_pages`].
+    fn max_pages(&self) -> u32;
+    /// See [`Arena::count_own_fault`].
+    fn count_own_fault(&self);
     /// See [`Arena::reserve`].
     fn reserve(&self, at: VirtAddr, pages: u32) -> Result<(), AllocError>;
     /// See [`Arena::recover`].
@@ -142,12 +175,15 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
             return Err(CreateError::PageCount(max_pages));
         }
         let ranges = free_ranges(max_pages)?;
+        let deferred = deferred::Deferred::new(max_pages)?;
+        let inner = M::Lock::new(&LOCK_NAME, Inner { ranges, mapped: 0, peak: 0 });
+        let inner = inner.ok_or(CreateError::NoMemory)?;
         let scratch = machine.alloc().ok_or(CreateError::NoMemory)?;
         machine.zero(scratch);
         let populated =
             Mapper::new(&machine, root).populate(window.base(), window.recovery_bytes());
         if let Err(error) = populated {
-            destroy::release_tables(&machine, root, &window);
+            destroy::release_tables(&machine, root, window.base(), window.recovery_bytes());
             machine.free(scratch);
             return Err(CreateError::Map(error));
         }
@@ -157,10 +193,13 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
             window,
             max_pages,
             scratch,
-            inner: M::Lock::new(&LOCK_NAME, Inner { ranges, mapped: 0, peak: 0 }),
+            inner,
             stamps: AtomicU64::new(1),
             counters: Counters::default(),
             destroyed: AtomicBool::new(false),
+            deferred,
+            user_root: AtomicU64::new(0),
+            faults_on_unallocated: AtomicBool::new(false),
             protocol: PhantomData,
         })
     }
@@ -173,6 +212,17 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     /// Its addresses.
     pub fn window(&self) -> Window {
         self.window
+    }
+
+    /// Pages that may be given out.
+    pub fn max_pages(&self) -> u32 {
+        self.max_pages
+    }
+
+    /// Counts a program's own access to an unmapped page, which was stepped over. Any context.
+    pub fn count_own_fault(&self) {
+        // Relaxed: a statistic.
+        self.counters.own_faults.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Its scratch page.
@@ -206,6 +256,8 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
             lost_installs: read(&self.counters.lost_installs),
             spurious_faults: read(&self.counters.spurious_faults),
             lock_failures: read(&self.counters.lock_failures),
+            own_faults: read(&self.counters.own_faults),
+            deferred_pages: read(&self.counters.deferred_pages),
         })
     }
 
@@ -243,6 +295,46 @@ where
 
     fn reserve(&self, at: VirtAddr, pages: u32) -> Result<(), AllocError> {
         self.reserve(at, pages)
+    }
+
+    fn free_or_defer(&self, at: VirtAddr, pages: u32) -> Result<Freed, FreeError> {
+        self.free_or_defer(at, pages)
+    }
+
+    fn defer(&self, at: VirtAddr, pages: u32) -> Result<(), FreeError> {
+        self.defer(at, pages)
+    }
+
+    fn work(&self) -> Result<u32, LockError> {
+        self.work()
+    }
+
+    fn has_deferred(&self) -> bool {
+        self.has_deferred()
+    }
+
+    fn user_fault(&self, user: VirtAddr) -> Result<(), UserFault> {
+        self.user_fault(user)
+    }
+
+    fn user_table(&self) -> Option<Frame> {
+        self.user_table()
+    }
+
+    fn user_slot(&self, user: VirtAddr) -> Option<&PteSlot> {
+        self.user_slot(user)
+    }
+
+    fn set_fault_on_unallocated(&self, faults: bool) {
+        self.set_fault_on_unallocated(faults);
+    }
+
+    fn max_pages(&self) -> u32 {
+        self.max_pages()
+    }
+
+    fn count_own_fault(&self) {
+        self.count_own_fault();
     }
 
     fn recover(&self, far: VirtAddr) -> Recovery {

@@ -10,7 +10,9 @@ use crate::protocol::TombstoneProtocol;
 use crate::pte::State;
 
 mod book;
+mod deferred;
 mod order;
+mod user;
 
 const PAGES: u32 = 1024;
 

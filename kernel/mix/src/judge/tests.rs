@@ -47,7 +47,7 @@ fn mark(free: &mut [bool], first: u32, pages: u32, to: bool) {
 }
 
 fn wrong(hurt: impl FnMut(usize, &mut Vec<bool>, &mut Note)) -> Wrong {
-    judge(SEED, &notes(hurt)).err().expect("nothing is wrong")
+    judge(SEED, &notes(hurt)).expect_err("nothing is wrong")
 }
 
 #[test]

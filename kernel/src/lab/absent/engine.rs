@@ -20,6 +20,16 @@ pub const fn block(_: u64) {}
 #[inline(always)]
 pub const fn unblock(_: u64) {}
 
+/// Nothing: no actor waits.
+#[inline(always)]
+pub const fn block_for_a_time(_: u64) -> bool {
+    false
+}
+
+/// Nothing.
+#[inline(always)]
+pub const fn wake_waiter(_: usize) {}
+
 /// Nothing: no schedule raises interrupts.
 #[inline(always)]
 pub fn on_raised(_: impl FnOnce()) {}
@@ -38,6 +48,10 @@ pub mod hook {
     pub const fn frame() -> Option<Option<Frame>> {
         None
     }
+
+    /// Nothing.
+    #[inline(always)]
+    pub const fn torn_down(_: u32) {}
 
     /// Nothing.
     #[inline(always)]

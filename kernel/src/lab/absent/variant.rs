@@ -17,6 +17,11 @@ pub const fn finds_by_unwind() -> bool {
     false
 }
 
+/// Never.
+pub const fn tears_down_hastily() -> bool {
+    false
+}
+
 /// Never asked.
 pub const fn unwinds_to_program(_: &TrapFrame) -> bool {
     false

@@ -25,6 +25,8 @@ pub enum Status {
     Ready,
     /// It waits for the lock at this address.
     Blocked(u64),
+    /// The same, but not for ever: when nobody else can go on, its time is up.
+    BlockedForATime(u64),
     /// It waits for something that another CPU's step may bring; the steps that it knows of, looks of
     /// others that wait as well left out: they bring nothing.
     Waiting(u32),
@@ -55,6 +57,8 @@ pub struct Core {
     actors: usize,
     status: [Status; MAX_CPUS],
     pending: [(StepPoint, u64); MAX_CPUS],
+    /// CPUs whose time is up and that have not been told.
+    late: [bool; MAX_CPUS],
     current: Option<u8>,
     steps: u32,
     /// Steps that were not looks of a CPU that waits.
@@ -87,6 +91,7 @@ impl Core {
             actors,
             status: [Status::Done; MAX_CPUS],
             pending: [(StepPoint::Start, 0); MAX_CPUS],
+            late: [false; MAX_CPUS],
             current: None,
             steps: 0,
             progress: 0,
@@ -108,6 +113,7 @@ impl Core {
         self.pending = [(StepPoint::Start, 0); MAX_CPUS];
         (self.current, self.steps, self.ticks, self.unreported) = (None, 0, ticks, 0);
         self.progress = 0;
+        self.late = [false; MAX_CPUS];
     }
 
     /// `cpu` has come to a step.
@@ -128,9 +134,31 @@ impl Core {
     /// The lock at `address` is free: whoever waits for it may try again.
     pub fn unlocked(&mut self, address: u64) {
         for status in &mut self.status[..self.actors] {
-            if *status == Status::Blocked(address) {
+            if matches!(*status, Status::Blocked(at) | Status::BlockedForATime(at) if at == address)
+            {
                 *status = Status::Ready;
             }
+        }
+    }
+
+    /// `cpu`, if it waits for a lock, is to look again.
+    pub fn wake(&mut self, cpu: usize) {
+        if let Status::Blocked(_) | Status::BlockedForATime(_) = self.status[cpu] {
+            self.status[cpu] = Status::Ready;
+        }
+    }
+
+    /// Whether the time of `cpu` was up; told once.
+    pub fn is_late(&mut self, cpu: usize) -> bool {
+        core::mem::take(&mut self.late[cpu])
+    }
+
+    /// Nobody can go on, so time passes: the first wait that is not for ever ends.
+    fn let_time_pass(&mut self) {
+        let waits = |status: &Status| matches!(status, Status::BlockedForATime(_));
+        if let Some(cpu) = self.status[..self.actors].iter().position(waits) {
+            self.status[cpu] = Status::Ready;
+            self.late[cpu] = true;
         }
     }
 
@@ -150,6 +178,9 @@ impl Core {
     pub fn next(&mut self) -> Result<Next, Broken> {
         let cpu = self.current.unwrap_or(0);
         let broken = |rule| Broken { rule, page: None, frame: None, cpu };
+        if self.choices().is_empty() {
+            self.let_time_pass();
+        }
         let choices = self.choices();
         if choices.is_empty() {
             let all_done = self.status[..self.actors].iter().all(|s| *s == Status::Done);
@@ -171,7 +202,7 @@ impl Core {
         let ready = |cpu: &usize| match self.status[*cpu] {
             Status::Ready => true,
             Status::Waiting(known) => self.progress > known,
-            Status::Blocked(_) | Status::Done => false,
+            Status::Blocked(_) | Status::BlockedForATime(_) | Status::Done => false,
         };
         let cpus = (0..self.actors).filter(ready);
         let choices = cpus.fold(Choices::NONE, |all, cpu| all.with(Choice::Cpu(cpu as u8)));

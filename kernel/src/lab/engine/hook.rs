@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 
 use arena::addr::{Frame, PAGE_SIZE, VirtAddr};
 use arena::pte::Pte;
-use explore::ghost::{Broken, View};
+use explore::ghost::{Broken, Rule, View};
 
 use super::weak::{Delayed, Weak};
 use super::{Core, DELAYING, Entry, is_on, lose, may_be_watched, with};
@@ -115,6 +115,14 @@ pub fn freed(frame: Frame) -> bool {
         Ok(())
     });
     ours
+}
+
+/// Something was torn down that so many CPUs are inside of.
+pub fn torn_down(inside: u32) {
+    if inside > 0 && is_on() {
+        let broken = Broken { rule: Rule::TornDownInUse, page: None, frame: None, cpu: me() };
+        lose(&broken, "");
+    }
 }
 
 /// The abort handler answered a wild access.

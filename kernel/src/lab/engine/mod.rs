@@ -205,6 +205,24 @@ pub fn block(address: u64) {
     });
 }
 
+/// As [`block`], with a wait that is not for ever; whether its time is up. In the lab that is when
+/// nobody else can go on.
+pub fn block_for_a_time(address: u64) -> bool {
+    hand_over(|core, me| {
+        core.timeline.push(Entry::Wait { cpu: me as u8, lock: address });
+        core.stop(me, Status::BlockedForATime(address));
+    });
+    let me = CpuId::current().index();
+    with(|core| core.is_late(me)).unwrap_or(true)
+}
+
+/// CPU `cpu`, which waits for a lock, is to look again at what it waits for.
+pub fn wake_waiter(cpu: usize) {
+    if is_acting() {
+        with(|core| core.wake(cpu));
+    }
+}
+
 /// The lock at `address` was released.
 pub fn unblock(address: u64) {
     if is_acting() {

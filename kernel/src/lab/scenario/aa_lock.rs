@@ -16,12 +16,14 @@ use crate::lab::race::Race;
 use crate::prog::kfunc;
 use crate::prog::program::{Code, Program};
 use crate::prog::tracepoint::MM_PAGE_ALLOC;
+use crate::runner::item::variant;
 use crate::runner::{Ctx, Outcome, claim, item};
 
 item! {
     name: "aa-lock",
     suite: "scenario",
     about: "a program under the arena's lock allocates from that arena",
+    variants: &[variant("plain-spin", "the lock cannot tell and spins", "fail: deadlock")],
     min_cpus: 2,
     explored: true,
     run: aa_lock,

@@ -18,12 +18,14 @@ use crate::lab::race::{self, Race};
 use crate::lab::{engine, explore};
 use crate::prog::program::{Code, Program};
 use crate::prog::tracepoint::MM_PAGE_ALLOC;
+use crate::runner::item::variant;
 use crate::runner::{Ctx, Failure, Outcome, claim, item};
 
 item! {
     name: "abort-in-lock",
     suite: "scenario",
     about: "a program is aborted while its kernel function runs under the lock",
+    variants: &[variant("hasty-teardown", "teardown waits for nobody", "fail: torn-down-in-use")],
     min_cpus: 2,
     explored: true,
     run: abort_in_lock,

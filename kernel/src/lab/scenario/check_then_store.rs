@@ -7,7 +7,6 @@
 //! Wrong (`plain-store`): a valid entry is overwritten by another.
 
 use alloc::sync::Arc;
-use alloc::vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use arena::addr::VirtAddr;
@@ -71,7 +70,7 @@ fn check_then_store(ctx: &Ctx) -> Outcome {
     let arena = new_arena(ctx)?;
     let program = load("idle", &IDLE, &arena)?;
     let target = page(&arena, 3);
-    let ground = Ground { arena: arena.clone(), actors: 2, pages: vec![target], frames: 4 };
+    let ground = Ground::new(&arena, 2, &[target], 4);
     let actors = Actors { arena, program, target, allocated: AtomicBool::new(false) };
     explore::run(ctx, &ground, &actors)
 }

@@ -64,7 +64,7 @@ fn handler_retry(ctx: &Ctx) -> Outcome {
     let arena = new_arena(ctx)?;
     let program = load("idle", &IDLE, &arena)?;
     let pages = vec![page(&arena, 0), page(&arena, 1)];
-    let ground = Ground { arena: arena.clone(), actors: 2, pages, frames: 2 };
+    let ground = Ground::new(&arena, 2, &pages, 2);
     let actors = Actors { arena, program, before: AtomicU64::new(0) };
     explore::run_as(ctx, &ctx.lab().weakened(), &ground, &actors)
 }

@@ -2,7 +2,6 @@
 //! and a program for whose sake kernel functions touch that page.
 
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -84,8 +83,7 @@ impl Stage {
 
     /// The ground of a race of `actors` about both pages.
     pub fn ground(&self, actors: usize) -> Ground {
-        let pages = vec![self.target, self.second()];
-        Ground { arena: self.arena.clone(), actors, pages, frames: FRAMES }
+        Ground::new(&self.arena, actors, &[self.target, self.second()], FRAMES)
     }
 
     /// Empties both pages and the program's stream, and takes the figures.

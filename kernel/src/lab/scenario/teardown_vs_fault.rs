@@ -19,12 +19,14 @@ use crate::lab::{engine, explore};
 use crate::mem::arena::KernelArena;
 use crate::mem::frame;
 use crate::prog::program::{Code, Program};
+use crate::runner::item::variant;
 use crate::runner::{Ctx, Failure, Outcome, claim, item};
 
 item! {
     name: "teardown-vs-fault",
     suite: "scenario",
     about: "an arena is destroyed while a program faults in it",
+    variants: &[variant("hasty-teardown", "teardown waits for nobody", "fail: torn-down-in-use")],
     min_cpus: 2,
     explored: true,
     run: teardown_vs_fault,

@@ -6,7 +6,6 @@
 //! Wrong (`relaxed-install`): B reads what the frame held before.
 
 use alloc::sync::Arc;
-use alloc::vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arena::addr::VirtAddr;
@@ -78,7 +77,7 @@ impl Race for Actors {
 fn zero_then_publish(ctx: &Ctx) -> Outcome {
     let arena = new_arena(ctx)?;
     let target = page(&arena, 3);
-    let ground = Ground { arena: arena.clone(), actors: 2, pages: vec![target], frames: 4 };
+    let ground = Ground::new(&arena, 2, &[target], 4);
     let actors = Actors { arena, target, read: AtomicU64::new(0) };
     explore::run_as(ctx, &ctx.lab().weakened().often(SCHEDULES), &ground, &actors)
 }

@@ -7,6 +7,7 @@
 mod blind_scratch;
 mod busy;
 mod clearing;
+mod drops_deferred;
 mod faulty_handler;
 mod flush_first;
 mod frees_scratch;
@@ -42,6 +43,7 @@ use crate::mem::arena::KernelArena;
 
 use blind_scratch::BlindScratch;
 use busy::Busy;
+use drops_deferred::DropsDeferred;
 use faulty_handler::FaultyHandler;
 use flush_first::FlushFirst;
 use frees_scratch::FreesScratch;
@@ -101,6 +103,8 @@ pub const VARIANTS: &[VariantEntry] = &[
     entry::<LossIsError>(),
     entry::<BlindScratch>(),
     entry::<FaultyHandler>(),
+    entry::<DropsDeferred>(),
+    VariantEntry { name: HASTY_TEARDOWN, create: KernelArena::create },
     VariantEntry { name: FIND_BY_UNWIND, create: KernelArena::create },
 ];
 
@@ -108,7 +112,11 @@ pub const VARIANTS: &[VariantEntry] = &[
 /// protocol is the default one.
 pub const FIND_BY_UNWIND: &str = "find-by-unwind";
 
+/// A teardown does not wait for those who are inside; the protocol is the default one.
+pub const HASTY_TEARDOWN: &str = "hasty-teardown";
+
 static FINDS_BY_UNWIND: AtomicBool = AtomicBool::new(false);
+static TEARS_DOWN_HASTILY: AtomicBool = AtomicBool::new(false);
 
 /// The protocol called `name`.
 pub fn find(name: &str) -> Option<&'static VariantEntry> {
@@ -118,12 +126,18 @@ pub fn find(name: &str) -> Option<&'static VariantEntry> {
 /// Makes `name` the run's variant, before any program runs; `false` if there is none such.
 pub fn select(name: &str) -> bool {
     FINDS_BY_UNWIND.store(name == FIND_BY_UNWIND, Ordering::Relaxed);
+    TEARS_DOWN_HASTILY.store(name == HASTY_TEARDOWN, Ordering::Relaxed);
     find(name).is_some()
 }
 
 /// Whether the handler unwinds to find the program.
 pub fn finds_by_unwind() -> bool {
     FINDS_BY_UNWIND.load(Ordering::Relaxed)
+}
+
+/// Whether a teardown waits for nobody.
+pub fn tears_down_hastily() -> bool {
+    TEARS_DOWN_HASTILY.load(Ordering::Relaxed)
 }
 
 /// Whether a return address in the frame records behind `frame` lies in program code. The faulting

@@ -66,18 +66,25 @@ impl Place {
         let lost = match deed {
             Deed::Free(run) => self.has_lost(&run),
             Deed::Look(run) => self.has_lost(&Run { pages: 1, ..run }),
-            Deed::Alloc(_) | Deed::Wild(_) => false,
+            Deed::Alloc(_) | Deed::Wild(..) => false,
         };
         let before = tickets.draw();
         let came = match deed {
             Deed::Alloc(pages) => self.take(pages),
-            Deed::Free(run) => match self.arena.free(self.address(start_of(run.first)), run.pages) {
-                Ok(()) => Came::Done,
-                Err(_) => Came::Odd(Odd::Refused),
-            },
+            Deed::Free(run) => {
+                match self.arena.free(self.address(start_of(run.first)), run.pages) {
+                    Ok(()) => Came::Done,
+                    Err(_) => Came::Odd(Odd::Refused),
+                }
+            }
             Deed::Look(_) => Came::Done,
-            Deed::Wild(page) => {
-                self.read(self.address(start_of(page) + WORD));
+            Deed::Wild(page, write) => {
+                let beside = self.address(start_of(page) + WORD + 8);
+                if write {
+                    self.write(beside, !0);
+                } else {
+                    self.read(beside);
+                }
                 self.forget_reports();
                 Came::Done
             }

@@ -11,7 +11,8 @@ const ASKED: Asked = Asked { seed: 5, count: 16_000 };
 fn sound(asked: Asked) -> Vec<String> {
     let mut lines = Vec::new();
     for phase in FORESEEN {
-        let models: Vec<_> = (0..CPUS).map(|cpu| told_batches(asked, phase, cpu, &mut lines)).collect();
+        let models: Vec<_> =
+            (0..CPUS).map(|cpu| told_batches(asked, phase, cpu, &mut lines)).collect();
         for (cpu, model) in models.iter().enumerate() {
             let alone = Ground::of(phase, cpu).alone;
             let arena = if alone { &models[cpu..=cpu] } else { &models[..] };
@@ -58,14 +59,15 @@ fn follow(hand: &mut Hand, free: &mut [bool], ticket: u64) -> Note {
     match hand.draw() {
         Deed::Alloc(pages) => {
             let mut runs = free.windows(pages as usize);
-            came = runs.position(|run| run.iter().all(|free| *free)).map_or(Came::NoRange, |first| {
-                free[first..first + pages as usize].fill(false);
-                hand.took(first as u32, pages);
-                Came::At(first as u32)
-            });
+            came =
+                runs.position(|run| run.iter().all(|free| *free)).map_or(Came::NoRange, |first| {
+                    free[first..first + pages as usize].fill(false);
+                    hand.took(first as u32, pages);
+                    Came::At(first as u32)
+                });
         }
         Deed::Free(run) => free[run.first as usize..][..run.pages as usize].fill(true),
-        Deed::Look(_) | Deed::Wild(_) => {}
+        Deed::Look(_) | Deed::Wild(..) => {}
     }
     Note { before: ticket, after: ticket + 1, came }
 }
@@ -93,7 +95,10 @@ fn doctored(head: &str, into: Option<&str>) -> Finding {
 #[test]
 fn a_guest_that_does_what_the_model_says_agrees() {
     let Finding::Agreed(what) = told(&sound(ASKED)).compare(ASKED) else { panic!("not agreed") };
-    assert!(what.starts_with("12000 replies are the model's; some order explains 4000 notes"), "{what}");
+    assert!(
+        what.starts_with("12000 replies are the model's; some order explains 4000 notes"),
+        "{what}"
+    );
 }
 
 #[test]
