@@ -93,7 +93,7 @@ pub fn judge(seed: u64, notes: &[Vec<Note>]) -> Result<Books, Wrong> {
     }
     let held = |spans: &Vec<Span>| spans.last().is_some_and(|span| span.dead == NEVER);
     let mut last = Digest::default();
-    pages.iter().for_each(|spans| last.page(held_slot(held(spans)), 0));
+    pages.iter().for_each(|spans| last.page(held_slot(held(spans)), 0, Slot::Empty));
     let mapped = pages.iter().filter(|spans| held(spans)).count() as u32;
     Ok(Books { mapped, last, refused: refused.len() as u64 })
 }

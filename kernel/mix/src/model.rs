@@ -26,8 +26,16 @@ enum Page {
     /// Reserved. Likewise.
     Reserved { scratch: bool },
     /// Mapped, with the word that was last written.
-    Mapped(u64),
+    Mapped {
+        /// That word.
+        word: u64,
+        /// The entry for tasks: this page, too, or empty.
+        tasks: Slot,
+    },
 }
+
+/// A page that was just allocated.
+const NEW: Page = Page::Mapped { word: 0, tasks: Slot::Empty };
 
 impl Model {
     /// A new arena's.
@@ -49,6 +57,7 @@ impl Model {
             Op::Free(at, pages) => self.free(at, pages),
             Op::Read(at) => Ok(self.access(at, None)),
             Op::Write(at, word) => Ok(self.access(at, Some(word))),
+            Op::Touch(at) => self.touch(at),
             Op::Books => Ok(self.books()),
         };
         outcome.unwrap_or_else(Reply::Refused)
@@ -66,17 +75,15 @@ impl Model {
 
     /// Pages mapped now.
     pub fn mapped(&self) -> u32 {
-        self.count(|page| matches!(page, Page::Mapped(_)))
+        self.count(|page| matches!(page, Page::Mapped { .. }))
     }
 
     /// What every page holds at the end.
     pub fn last(&self) -> Digest {
         let mut digest = Digest::default();
         for page in &self.pages {
-            match *page {
-                Page::Mapped(word) => digest.page(Slot::Page, word),
-                page => digest.page(page.slot(), 0),
-            }
+            let (word, tasks) = page.content();
+            digest.page(page.slot(), word, tasks);
         }
         digest
     }
@@ -92,7 +99,7 @@ impl Model {
             None => self.best_fit(pages).ok_or(Refusal::NoRange)?,
         };
         for page in self.slice(first, pages) {
-            *page = Page::Mapped(0);
+            *page = NEW;
         }
         self.peak = self.peak.max(self.mapped());
         Ok(Reply::At(first))
@@ -132,15 +139,39 @@ impl Model {
         };
         let missed = before == Slot::Empty;
         self.scratched += u64::from(missed);
-        let (after, word) = match (before, write) {
-            (Slot::Page, Some(word)) => {
-                self.slice(index, 1)[0] = Page::Mapped(word);
-                (Slot::Page, word)
+        let reports = missed.into();
+        if before != Slot::Page {
+            return Reply::Access {
+                before,
+                after: Slot::Scratch,
+                reports,
+                word: 0,
+                tasks: Slot::Empty,
+            };
+        }
+        let page = &mut self.slice(index, 1)[0];
+        let (old, tasks) = page.content();
+        let word = write.unwrap_or(old);
+        *page = Page::Mapped { word, tasks };
+        Reply::Access { before, after: before, reports, word, tasks }
+    }
+
+    fn touch(&mut self, at: u64) -> Result<Reply, Refusal> {
+        let index = (at / PAGE_BYTES) as u32;
+        if index >= self.ground.max_pages {
+            return Err(Refusal::Address);
+        }
+        let page = &mut self.slice(index, 1)[0];
+        *page = match *page {
+            Page::Free { scratch: true } | Page::Reserved { scratch: true } => {
+                return Err(Refusal::Scratch);
             }
-            (Slot::Page, None) => (Slot::Page, self.slice(index, 1)[0].word()),
-            _ => (Slot::Scratch, 0),
+            Page::Reserved { scratch: false } => return Err(Refusal::Reserved),
+            Page::Free { scratch: false } => Page::Mapped { word: 0, tasks: Slot::Page },
+            Page::Mapped { word, .. } => Page::Mapped { word, tasks: Slot::Page },
         };
-        Reply::Access { before, after, reports: missed.into(), word }
+        self.peak = self.peak.max(self.mapped());
+        Ok(Reply::Done)
     }
 
     fn check_count(&self, pages: u32) -> Result<(), Refusal> {
@@ -187,14 +218,15 @@ impl Model {
 impl Page {
     fn slot(self) -> Slot {
         match self {
-            Self::Mapped(_) => Slot::Page,
+            Self::Mapped { .. } => Slot::Page,
             Self::Free { scratch: true } | Self::Reserved { scratch: true } => Slot::Scratch,
             _ => Slot::Empty,
         }
     }
 
-    fn word(self) -> u64 {
-        if let Self::Mapped(word) = self { word } else { 0 }
+    /// The word of a page, and its entry for tasks.
+    fn content(self) -> (u64, Slot) {
+        if let Self::Mapped { word, tasks } = self { (word, tasks) } else { (0, Slot::Empty) }
     }
 
     /// A kernel function touches it: what it finds.
@@ -226,7 +258,7 @@ mod tests {
             Slot::Empty => (Slot::Scratch, 1),
             slot => (slot, 0),
         };
-        Reply::Access { before, after, reports, word }
+        Reply::Access { before, after, reports, word, tasks: Slot::Empty }
     }
 
     #[test]
@@ -268,6 +300,35 @@ mod tests {
         assert_eq!(model.apply(Op::Read(at)), access(Slot::Page, 0));
         assert_eq!(model.apply(Op::Write(at, 9)), access(Slot::Page, 9));
         assert_eq!(model.apply(Op::Read(at)), access(Slot::Page, 9));
+    }
+
+    #[test]
+    fn a_touch_allocates_what_is_free_and_nothing_else() {
+        let mut model = alone();
+        let at = |page| start_of(page) + WORD;
+        assert_eq!(model.apply(Op::Touch(at(3))), Reply::Done);
+        let books = Reply::Books { mapped: 1, peak: 1, free: 639, scratched: 0 };
+        assert_eq!(model.apply(Op::Books), books);
+        let mapped = |word, tasks| Reply::Access {
+            before: Slot::Page,
+            after: Slot::Page,
+            reports: 0,
+            word,
+            tasks,
+        };
+        assert_eq!(model.apply(Op::Write(at(3), 5)), mapped(5, Slot::Page));
+        model.apply(Op::Alloc(Some(start_of(4)), 1));
+        assert_eq!(model.apply(Op::Read(at(4))), mapped(0, Slot::Empty));
+        assert_eq!(model.apply(Op::Touch(at(4))), Reply::Done);
+        assert_eq!(model.apply(Op::Read(at(4))), mapped(0, Slot::Page));
+        model.apply(Op::Reserve(start_of(5), 1));
+        assert_eq!(model.apply(Op::Touch(at(5))), refused(Refusal::Reserved));
+        model.apply(Op::Read(at(5)));
+        assert_eq!(model.apply(Op::Touch(at(5))), refused(Refusal::Scratch));
+        assert_eq!(model.apply(Op::Touch(at(640))), refused(Refusal::Address));
+        model.apply(Op::Free(start_of(4), 1));
+        model.apply(Op::Alloc(Some(start_of(4)), 1));
+        assert_eq!(model.apply(Op::Read(at(4))), mapped(0, Slot::Empty));
     }
 
     #[test]

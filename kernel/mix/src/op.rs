@@ -20,6 +20,8 @@ pub enum Op {
     Read(u64),
     /// A kernel function writes a word, and reads it back if the page is no scratch.
     Write(u64, u64),
+    /// A task touches the page: it is mapped for tasks, and allocated if it was free.
+    Touch(u64),
     /// Ask for the books.
     Books,
 }
@@ -55,8 +57,9 @@ impl Ops {
                 Op::Reserve(at, pages)
             }
             58..60 if alone => Op::Books,
-            58..74 => Op::Read(self.word()),
-            74..90 => Op::Write(self.word(), self.rng.draw()),
+            58..72 => Op::Read(self.word()),
+            72..86 => Op::Write(self.word(), self.rng.draw()),
+            86..90 => Op::Touch(self.word()),
             90..95 => self.outside(),
             _ => self.nonsense(),
         }
@@ -101,7 +104,7 @@ impl Ops {
         let (at, pages) = self.range();
         let max = self.ground.max_pages;
         let behind = start_of(max - 1);
-        match self.rng.below(12) {
+        match self.rng.below(13) {
             0 => Op::Alloc(Some(at), 0),
             1 => Op::Alloc(None, 0),
             2 => Op::Alloc(None, max + 1),
@@ -113,6 +116,7 @@ impl Ops {
             8 => Op::Free(at, 0),
             9 => Op::Free(at + 1, pages),
             10 => Op::Free(behind, pages + 1),
+            11 => Op::Touch(start_of(max) + WORD),
             _ => Op::Free(start_of(WINDOW_PAGES - 1), 2),
         }
     }
@@ -127,6 +131,7 @@ impl fmt::Display for Op {
             Self::Free(at, pages) => write!(f, "free {pages} pages at {at:#x}"),
             Self::Read(at) => write!(f, "read {at:#x}"),
             Self::Write(at, word) => write!(f, "write {word:#x} to {at:#x}"),
+            Self::Touch(at) => write!(f, "a task touches {at:#x}"),
             Self::Books => f.write_str("ask for the books"),
         }
     }

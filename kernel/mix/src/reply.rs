@@ -23,6 +23,8 @@ pub enum Reply {
         reports: u32,
         /// The word there behind it; 0 on scratch, where everybody writes.
         word: u64,
+        /// What the entry for tasks holds.
+        tasks: Slot,
     },
     /// The books.
     Books {
@@ -50,6 +52,10 @@ pub enum Refusal {
     NoRange,
     /// Nothing of the arena's to free.
     Range,
+    /// Scratch lies there.
+    Scratch,
+    /// Reserved, so not to be allocated by a touch.
+    Reserved,
     /// What should not have happened: no memory, no lock, a page that is mapped and called free.
     Other,
 }
@@ -63,7 +69,8 @@ pub enum Slot {
     Scratch,
     /// A page of its own.
     Page,
-    /// Anything else, which nothing but an operation under way may leave.
+    /// Anything else, which nothing but an operation under way may leave; for tasks, another page than
+    /// the kernel's.
     Other,
 }
 
@@ -80,9 +87,10 @@ impl Digest {
         reply.words().into_iter().for_each(|word| self.word(word));
     }
 
-    /// Takes the last state of a page in, with its word if it is a page of its own.
-    pub fn page(&mut self, slot: Slot, word: u64) {
-        self.word(slot as u64);
+    /// Takes the last state of a page in, with its word if it is a page of its own, and its entry for
+    /// tasks.
+    pub fn page(&mut self, slot: Slot, word: u64, tasks: Slot) {
+        self.word((slot as u64) << 8 | tasks as u64);
         self.word(word);
     }
 
@@ -103,8 +111,9 @@ impl Reply {
             Self::At(page) => [0, page.into(), 0, 0, 0],
             Self::Done => [1, 0, 0, 0, 0],
             Self::Refused(why) => [2, why as u64, 0, 0, 0],
-            Self::Access { before, after, reports, word } => {
-                [3, before as u64, after as u64, reports.into(), word]
+            Self::Access { before, after, reports, word, tasks } => {
+                let slots = (before as u64) << 16 | (after as u64) << 8 | tasks as u64;
+                [3, slots, 0, reports.into(), word]
             }
             Self::Books { mapped, peak, free, scratched } => {
                 [4, mapped.into(), peak.into(), free.into(), scratched]
@@ -119,8 +128,8 @@ impl fmt::Display for Reply {
             Self::At(page) => write!(f, "page {page}"),
             Self::Done => f.write_str("done"),
             Self::Refused(why) => why.fmt(f),
-            Self::Access { before, after, reports, word } => {
-                write!(f, "{before} -> {after}, {reports} reports, word {word:#x}")
+            Self::Access { before, after, reports, word, tasks } => {
+                write!(f, "{before} -> {after}, {reports} reports, word {word:#x}, tasks {tasks}")
             }
             Self::Books { mapped, peak, free, scratched } => {
                 write!(f, "{mapped} mapped, peak {peak}, {free} free, {scratched} scratched")
@@ -137,6 +146,8 @@ impl fmt::Display for Refusal {
             Self::InUse => "refused: in use",
             Self::NoRange => "refused: no range",
             Self::Range => "refused: not the arena's",
+            Self::Scratch => "refused: scratch",
+            Self::Reserved => "refused: reserved",
             Self::Other => "refused: must not happen",
         })
     }
@@ -161,7 +172,10 @@ mod tests {
 
     #[test]
     fn replies_that_differ_have_other_digests_and_other_words() {
-        let access = |before, after, reports, word| Reply::Access { before, after, reports, word };
+        let access = |before, after, reports, word| {
+            let tasks = Slot::Empty;
+            Reply::Access { before, after, reports, word, tasks }
+        };
         let all = [
             Reply::At(0),
             Reply::At(1),
@@ -172,6 +186,15 @@ mod tests {
             Reply::Refused(Refusal::NoRange),
             Reply::Refused(Refusal::Range),
             Reply::Refused(Refusal::Other),
+            Reply::Refused(Refusal::Scratch),
+            Reply::Refused(Refusal::Reserved),
+            Reply::Access {
+                before: Slot::Page,
+                after: Slot::Page,
+                reports: 0,
+                word: 0,
+                tasks: Slot::Page,
+            },
             access(Slot::Empty, Slot::Scratch, 1, 0),
             access(Slot::Scratch, Slot::Scratch, 0, 0),
             access(Slot::Page, Slot::Page, 0, 0),

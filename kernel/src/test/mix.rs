@@ -21,6 +21,7 @@ use mix::{Batch, CPUS, FEW, Phase};
 use crate::arch::percpu::CpuId;
 use crate::arch::smp::{self, CpuSet};
 use crate::mem::arena::KernelArena;
+use crate::mem::resilient;
 use crate::prog::program::{Code, Program};
 use crate::prog::{kfunc, running};
 use crate::runner::{self, Ctx, Failure, Outcome, claim, item};
@@ -35,6 +36,9 @@ item! {
 
 /// Bytes of each of a program's streams: a few violations, which are read one by one.
 const STREAM_BYTES: usize = 4096;
+
+/// Nanoseconds after which a CPU gives up its wait for a lock: longer than any host stands still.
+const PATIENCE_NS: u64 = 30_000_000_000;
 
 /// What the command line asks for.
 #[derive(Clone, Copy)]
@@ -65,16 +69,15 @@ fn run(ctx: &Ctx) -> Outcome {
     let lab = ctx.lab();
     let count = if lab.count == 0 { FEW } else { lab.count };
     let plan = Plan { seed: lab.seed, count, full: lab.mix };
-    for phase in Phase::ALL {
-        if plan.full.is_some_and(|full| full.phase != phase) {
-            continue;
-        }
-        match phase {
-            Phase::Shared | Phase::Own => foreseen::run(ctx, phase, plan)?,
-            Phase::Anywhere => anywhere::run(ctx, plan)?,
-        }
-    }
-    Ok(())
+    // A host that stops a CPU which holds the lock is no fault of the arena's.
+    let timeout = resilient::set_timeout_ns(PATIENCE_NS);
+    let wanted = |phase: &Phase| plan.full.is_none_or(|full| full.phase == *phase);
+    let outcome = Phase::ALL.into_iter().filter(wanted).try_for_each(|phase| match phase {
+        Phase::Shared | Phase::Own => foreseen::run(ctx, phase, plan),
+        Phase::Anywhere => anywhere::run(ctx, plan),
+    });
+    resilient::set_timeout_ns(timeout);
+    outcome
 }
 
 impl Place {

@@ -137,7 +137,7 @@ fn the_last_state_is_what_is_in_the_hands() {
         all.into_iter().map(|cpu| cpu.into_iter().filter(|n| n.after != cut).collect()).collect();
     let books = judge(SEED, &all).unwrap();
     let mut digest = Digest::default();
-    free.iter().for_each(|free| digest.page(held_slot(!free), 0));
+    free.iter().for_each(|free| digest.page(held_slot(!free), 0, Slot::Empty));
     assert_eq!(books.last.to_string(), digest.to_string());
     assert_eq!(books.mapped as usize, free.iter().filter(|free| !**free).count());
     assert_eq!(seen, 20_000);

@@ -132,7 +132,7 @@ impl Place {
         let mut digest = Digest::default();
         for page in 0..PAGES {
             let is_page = self.slot(self.address(start_of(page))) == Slot::Page;
-            digest.page(held_slot(is_page), 0);
+            digest.page(held_slot(is_page), 0, Slot::Empty);
         }
         let stats = self.arena.stats().map_err(Failure::of_debug("stats"))?;
         let (mapped, free) = (stats.mapped_pages, stats.free_pages);

@@ -2,13 +2,16 @@
 
 use alloc::vec::Vec;
 
-use arena::arena::{AllocError, FreeError};
+use arena::addr::VirtAddr;
+use arena::arena::{AllocError, FreeError, UserFault};
+use arena::pte::Pte;
 use mix::ground::{Ground, PAGE_SHIFT, WORD, start_of};
 use mix::op::{Op, Ops};
 use mix::reply::{Digest, Refusal, Reply, Slot};
 use mix::{BATCH, Batch, CPUS, Phase};
 
 use super::{Place, Plan, arena, close, on_each, tear_down, tell};
+use crate::mem::machine::Machine;
 use crate::runner::{Ctx, Failure, Outcome};
 
 pub fn run(ctx: &Ctx, phase: Phase, plan: Plan) -> Outcome {
@@ -67,6 +70,11 @@ impl Place {
             },
             Op::Read(at) => self.access(at, None),
             Op::Write(at, word) => self.access(at, Some(word)),
+            Op::Touch(at) => {
+                let user = self.arena.window().to_user(self.address(at));
+                let touched = self.arena.user_fault(user);
+                touched.map_or_else(|error| refused(of_touch(error)), |()| Reply::Done)
+            }
             Op::Books => self.books().unwrap_or(refused(Refusal::Other)),
         }
     }
@@ -88,7 +96,19 @@ impl Place {
             (Slot::Page, Some(_)) => self.read(at),
             _ => 0,
         };
-        Reply::Access { before, after, reports, word }
+        let tasks = self.for_tasks(at);
+        Reply::Access { before, after, reports, word, tasks }
+    }
+
+    /// What the user window's entry for the page of `at` holds.
+    fn for_tasks(&self, at: VirtAddr) -> Slot {
+        let slot = self.arena.user_slot(self.arena.window().to_user(at));
+        let entry = slot.map_or(Pte::EMPTY, |slot| slot.load(&Machine));
+        match entry.frame() {
+            None if entry == Pte::EMPTY => Slot::Empty,
+            Some(frame) if Some(frame) == self.arena.entry(at).and_then(Pte::frame) => Slot::Page,
+            _ => Slot::Other,
+        }
     }
 
     fn books(&self) -> Option<Reply> {
@@ -109,7 +129,8 @@ impl Place {
         for page in ground.first..ground.end() {
             let at = self.address(start_of(page) + WORD);
             let slot = self.slot(at);
-            digest.page(slot, if slot == Slot::Page { self.read(at) } else { 0 });
+            let word = if slot == Slot::Page { self.read(at) } else { 0 };
+            digest.page(slot, word, self.for_tasks(at));
         }
         tell(format_args!("{phase} {cpu} last: {digest}"));
         let stats = self.arena.stats().map_err(Failure::of_debug("stats"))?;
@@ -127,5 +148,14 @@ fn of_alloc(error: AllocError) -> Refusal {
         AllocError::InUse => Refusal::InUse,
         AllocError::NoRange => Refusal::NoRange,
         _ => Refusal::Other,
+    }
+}
+
+fn of_touch(error: UserFault) -> Refusal {
+    match error {
+        UserFault::Outside => Refusal::Address,
+        UserFault::Scratch => Refusal::Scratch,
+        UserFault::Unallocated => Refusal::Reserved,
+        UserFault::NoMemory | UserFault::Lock(_) => Refusal::Other,
     }
 }

@@ -2,6 +2,7 @@ use std::fmt::Write;
 
 use mix::hand::{Deed, Hand};
 use mix::note::Came;
+use mix::reply::Slot;
 
 use super::*;
 
@@ -49,7 +50,7 @@ fn anywhere(asked: Asked, lines: &mut Vec<String>) {
         lines.push(format!("anywhere {cpu} lost: 0"));
     }
     let mut digest = Digest::default();
-    free.iter().for_each(|free| digest.page(mix::judge::held_slot(!free), 0));
+    free.iter().for_each(|free| digest.page(mix::judge::held_slot(!free), 0, Slot::Empty));
     let left = free.iter().filter(|free| **free).count();
     lines.push(format!("anywhere books: {} {left} {digest}", free.len() - left));
 }
