@@ -31,8 +31,8 @@ pub struct Run {
 pub enum Deed {
     /// Allocates so many pages. [`Hand::took`] them.
     Alloc(u32),
-    /// Frees these, which it held until now.
-    Free(Run),
+    /// Frees these, which it held until now: at once, or by the worker some time later.
+    Free(Run, bool),
     /// Looks whether the first of these still has its word.
     Look(Run),
     /// Reads a page of whoever it may be as a kernel function does, or writes to it beside the word by
@@ -61,7 +61,10 @@ impl Hand {
     pub fn draw(&mut self) -> Deed {
         match self.rng.below(100) {
             0..38 if self.held < FULL => Deed::Alloc(self.count()),
-            0..70 if !self.runs.is_empty() => Deed::Free(self.give()),
+            0..70 if !self.runs.is_empty() => {
+                let run = self.give();
+                Deed::Free(run, self.rng.below(4) == 0)
+            }
             70..85 if !self.runs.is_empty() => {
                 let pick = self.pick();
                 Deed::Look(self.runs[pick])
@@ -150,7 +153,7 @@ mod tests {
                 held.extend((at..at + pages).map(|page| (page, ())));
                 at += pages;
             }
-            Deed::Free(run) => {
+            Deed::Free(run, _) => {
                 frees += 1;
                 for page in run.first..run.first + run.pages {
                     assert_eq!(held.remove(&page), Some(()), "page {page}");

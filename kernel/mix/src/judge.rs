@@ -79,10 +79,13 @@ pub fn judge(seed: u64, notes: &[Vec<Note>]) -> Result<Books, Wrong> {
     }
     for (page, spans) in (0..).zip(&mut pages) {
         spans.sort_by_key(|span| span.born.1);
-        for pair in spans.windows(2) {
-            if pair[0].dead.0 > pair[1].born.1 {
-                return Err(Wrong::Twice(page, pair[0].place, pair[1].place));
+        for next in 1..spans.len() {
+            let (held, given) = (spans[next - 1], spans[next]);
+            if held.dead.0 > given.born.1 {
+                return Err(Wrong::Twice(page, held.place, given.place));
             }
+            // Whoever freed it, it was free by then.
+            spans[next - 1].dead.1 = held.dead.1.min(given.born.1);
         }
     }
     let longest = notes.iter().flatten().map(|note| note.after - note.before).max().unwrap_or(0);
@@ -128,7 +131,9 @@ fn replay(
                     .for_each(|spans| spans.push(Span { place, born: during, dead: NEVER }));
             }
             (Deed::Alloc(pages), Came::NoRange) => refused.push(Refused { place, pages, during }),
-            (Deed::Free(run), Came::Done) => {
+            (Deed::Free(run, later), Came::Done) => {
+                // Nobody knows when the worker comes by.
+                let during = if later { (note.before, u64::MAX) } else { during };
                 // What is in a hand was found to be of the arena when it was taken.
                 for spans in slice(pages, run).into_iter().flatten() {
                     let own = |span: &&mut Span| span.place.cpu == cpu && span.dead == NEVER;
@@ -198,7 +203,10 @@ impl fmt::Display for Deed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Alloc(pages) => write!(f, "alloc {pages} pages anywhere"),
-            Self::Free(run) => write!(f, "free {} pages from {}", run.pages, run.first),
+            Self::Free(run, later) => {
+                let later = if *later { " later" } else { "" };
+                write!(f, "free {} pages from {}{later}", run.pages, run.first)
+            }
             Self::Look(run) => write!(f, "look at page {}", run.first),
             Self::Wild(page, false) => write!(f, "wild read of page {page}"),
             Self::Wild(page, true) => write!(f, "wild write to page {page}"),

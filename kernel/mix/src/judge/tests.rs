@@ -28,7 +28,7 @@ fn notes(mut hurt: impl FnMut(usize, &mut Vec<bool>, &mut Note)) -> Vec<Vec<Note
                 hands[cpu].took(first, pages);
                 mark(&mut free, first, pages, false);
             }
-            (Deed::Free(run), Came::Done) => mark(&mut free, run.first, run.pages, true),
+            (Deed::Free(run, _), Came::Done) => mark(&mut free, run.first, run.pages, true),
             _ => {}
         }
         notes[cpu].push(note);

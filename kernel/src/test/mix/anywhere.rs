@@ -12,6 +12,7 @@ use mix::note::{Came, Note, Odd};
 use mix::reply::{Digest, Slot};
 
 use super::{Place, Plan, arena, close, on_each, tear_down, tell};
+use crate::arch::smp::{self, CpuSet};
 use crate::runner::{Ctx, Failure, Outcome};
 
 /// Bytes of notes that one line of the log carries.
@@ -26,9 +27,23 @@ pub fn run(ctx: &Ctx, plan: Plan) -> Outcome {
     let places = Place::all_in(&arena)?;
     let tickets = Tickets(AtomicU64::new(0));
     on_each(|cpu| places[cpu].roam(cpu, plan, &tickets));
+    await_workers(&places[0])?;
     places[0].tell_books()?;
     close(&places[0], PAGES)?;
     tear_down(places)
+}
+
+/// Returns when every deferred free is through.
+fn await_workers(place: &Place) -> Outcome {
+    loop {
+        place.arena.work().map_err(Failure::of_debug("work"))?;
+        // A worker that came first works in its CPU's tick, which is over before a job begins there.
+        smp::on_each(CpuSet::online(), |_| {});
+        // One that was not given the lock has noted its pages again.
+        if !place.arena.has_deferred() {
+            return Ok(());
+        }
+    }
 }
 
 impl Tickets {
@@ -64,19 +79,14 @@ impl Place {
         let deed = hand.draw();
         // Before the ticket: the pages are still this CPU's.
         let lost = match deed {
-            Deed::Free(run) => self.has_lost(&run),
+            Deed::Free(run, _) => self.has_lost(&run),
             Deed::Look(run) => self.has_lost(&Run { pages: 1, ..run }),
             Deed::Alloc(_) | Deed::Wild(..) => false,
         };
         let before = tickets.draw();
         let came = match deed {
             Deed::Alloc(pages) => self.take(pages),
-            Deed::Free(run) => {
-                match self.arena.free(self.address(start_of(run.first)), run.pages) {
-                    Ok(()) => Came::Done,
-                    Err(_) => Came::Odd(Odd::Refused),
-                }
-            }
+            Deed::Free(run, later) => self.free(run, later),
             Deed::Look(_) => Came::Done,
             Deed::Wild(page, write) => {
                 let beside = self.address(start_of(page) + WORD + 8);
@@ -109,6 +119,16 @@ impl Place {
             Err(AllocError::NoRange) => Came::NoRange,
             Err(_) => Came::Odd(Odd::Refused),
         }
+    }
+
+    fn free(&self, run: Run, later: bool) -> Came {
+        let at = self.address(start_of(run.first));
+        let done = if later {
+            self.arena.free_later(at, run.pages)
+        } else {
+            self.arena.free(at, run.pages)
+        };
+        done.map_or(Came::Odd(Odd::Refused), |()| Came::Done)
     }
 
     /// Writes the run's word into each of its pages; whether all were zero.

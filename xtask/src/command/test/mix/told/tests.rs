@@ -67,7 +67,7 @@ fn follow(hand: &mut Hand, free: &mut [bool], ticket: u64) -> Note {
                     Came::At(first as u32)
                 });
         }
-        Deed::Free(run) => free[run.first as usize..][..run.pages as usize].fill(true),
+        Deed::Free(run, _) => free[run.first as usize..][..run.pages as usize].fill(true),
         Deed::Look(_) | Deed::Wild(..) => {}
     }
     Note { before: ticket, after: ticket + 1, came }
