@@ -22,6 +22,8 @@ pub struct Books {
     pub last: Digest,
     /// Allocations that found no room.
     pub refused: u64,
+    /// Deeds during which another CPU drew a ticket.
+    pub crossed: u64,
 }
 
 /// What no order explains.
@@ -98,7 +100,8 @@ pub fn judge(seed: u64, notes: &[Vec<Note>]) -> Result<Books, Wrong> {
     let mut last = Digest::default();
     pages.iter().for_each(|spans| last.page(held_slot(held(spans)), 0, Slot::Empty));
     let mapped = pages.iter().filter(|spans| held(spans)).count() as u32;
-    Ok(Books { mapped, last, refused: refused.len() as u64 })
+    let crossed = notes.iter().flatten().filter(|note| note.after - note.before > 1).count() as u64;
+    Ok(Books { mapped, last, refused: refused.len() as u64, crossed })
 }
 
 /// How a page counts in the digest of the last state: scratch comes and goes as it likes.

@@ -178,9 +178,10 @@ impl Told {
             "anywhere, mapped, free, pages at the end: the notes say {expected}, the arena {told}"
         );
         Ok(format!(
-            "some order explains {} notes, {} refusals among them",
+            "some order explains {} notes, {} refusals among them and {} that crossed others",
             each * CPUS,
-            books.refused
+            books.refused,
+            books.crossed
         ))
     }
 
