@@ -243,9 +243,13 @@ pub struct Test {
     /// Repeat until something fails (at most --repeat times, if that is given)
     #[arg(long)]
     pub until_fail: bool,
-    /// Shuffle the guest's tests by this number; round n of a repetition takes the number plus n - 1
+    /// Shuffle the guest's tests by this number, and draw the random ones from it; round n of a
+    /// repetition takes the number plus n - 1
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
+    /// Run the random tests for as long as they should be run now and then, not at every change
+    #[arg(long)]
+    pub long: bool,
     /// Tell how long each boot took to its first line, its verdict and its exit
     #[arg(long)]
     pub timings: bool,

@@ -2,7 +2,7 @@
 //!
 //! What it promises of a program that passes: every instruction is one that there is, with reserved
 //! fields zero; every jump and call lands on an instruction, never inside a wide one; the end is never
-//! run into, functions nest at most [`FRAMES`](crate::vm::FRAMES) deep, and nothing is unreachable; no
+//! run into, functions nest at most [`FRAMES`] deep, and nothing is unreachable; no
 //! register is used before it is set; every load and store goes to the arena, to a byte of the stack
 //! that exists, or reads a word of the context; kernel functions get arguments of the kinds that they
 //! take; no address of the stack or the context gets into the arena or out of the program.
@@ -11,7 +11,7 @@
 //! that an arena access meets a mapped page (it is stepped over or recovered, and reported), that a
 //! number is in any range. The interpreter relies on none of it.
 //!
-//! It is an abstract interpretation: registers and stack slots have kinds ([`types::Kind`]), which are
+//! It is an abstract interpretation: registers and stack slots have kinds ([`Kind`]), which are
 //! joined where paths meet, to a fixpoint; a function is looked at anew for each call. Visits are
 //! counted, and too many of them are a refusal. Answers to Linux kernel/bpf/verifier.c.
 
@@ -24,9 +24,9 @@ use core::fmt;
 
 use crate::insn::{self, Insn, LD_IMM64};
 use crate::vm::{FRAMES, MAX_INSNS, Program};
-use types::{Kind, State};
+use types::State;
 
-pub use types::Kind as RegisterKind;
+pub use types::Kind;
 
 /// Instructions that are looked at, at most, each visit counted.
 pub const MAX_VISITS: u32 = 1 << 20;

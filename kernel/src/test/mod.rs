@@ -6,6 +6,7 @@ mod exception;
 mod frame;
 mod lock;
 mod map;
+mod mix;
 mod program;
 mod resilient;
 mod slot;

@@ -8,6 +8,7 @@ mod hang;
 mod host;
 mod judges;
 mod midway;
+mod mix;
 mod select;
 mod steps;
 mod timing;
@@ -153,6 +154,7 @@ impl Bed<'_> {
         own.extend(walker::jobs(&self.qemu, release, &self.items));
         own.push(steps::job(&self.toolchain, &self.qemu, &self.items));
         own.push(midway::job(&self.qemu, release, &self.items));
+        own.extend(mix::jobs(&self.qemu, release, &self.items, seed, self.options.long));
         own.extend(debugger::jobs(&self.options.setup, &self.qemu, release, &self.items)?);
         own.retain(|job| {
             let label = job.name.split('/').next().unwrap_or_default();
