@@ -46,6 +46,11 @@ pub fn load(bytes: &[u8]) -> Result<Arc<Program>, LoadError> {
     make(&image, code, arena)
 }
 
+/// The tracepoint that the image of a loaded program names; empty if it is run directly.
+pub fn attach_point(bytes: &[u8]) -> &str {
+    Image::parse(bytes).map_or("", |image| image.attach())
+}
+
 /// The code of `image`, let in.
 fn checked(image: &Image<'_>, has_arena: bool) -> Result<Bytecode, LoadError> {
     let code = Bytecode::new(image).ok_or(LoadError::NoMemory)?;

@@ -1,5 +1,6 @@
 //! Programs: what runs under a tracepoint, with which arena, and how it ends.
 
+pub mod bring;
 pub mod bytecode;
 pub mod dispatch;
 pub mod kfunc;

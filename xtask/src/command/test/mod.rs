@@ -9,6 +9,7 @@ mod host;
 mod judges;
 mod midway;
 mod mix;
+pub mod prog;
 mod select;
 mod steps;
 mod timing;
@@ -150,6 +151,7 @@ impl Bed<'_> {
         }
         let mut own = selftest::jobs(&self.qemu, release, &self.items);
         own.extend(explore::jobs(&self.qemu, release, &self.items));
+        own.extend(prog::jobs(&self.qemu, release, &self.items));
         own.extend(hang::jobs(&self.qemu, release, &self.items));
         own.extend(walker::jobs(&self.qemu, release, &self.items));
         own.push(steps::job(&self.toolchain, &self.qemu, &self.items));
