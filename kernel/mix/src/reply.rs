@@ -129,7 +129,12 @@ impl fmt::Display for Reply {
             Self::Done => f.write_str("done"),
             Self::Refused(why) => why.fmt(f),
             Self::Access { before, after, reports, word, tasks } => {
-                write!(f, "{before} -> {after}, {reports} reports, word {word:#x}, tasks {tasks}")
+                write!(f, "{before} -> {after}, ")?;
+                match *reports {
+                    WRONG_REPORT => f.write_str("a report of something else")?,
+                    reports => write!(f, "{reports} reports")?,
+                }
+                write!(f, ", word {word:#x}, tasks {tasks}")
             }
             Self::Books { mapped, peak, free, scratched } => {
                 write!(f, "{mapped} mapped, peak {peak}, {free} free, {scratched} scratched")

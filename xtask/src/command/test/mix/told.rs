@@ -191,7 +191,7 @@ impl Told {
         (0..batch.number).for_each(|number| run.batch(number, |_, _, _| {}));
         let mut found = None;
         run.batch(batch.number, |number, op, reply| {
-            let told = self.full.get(&number).map_or("nothing", String::as_str);
+            let told = self.full.get(&number).map_or("says nothing", String::as_str);
             if found.is_none() && told != reply.to_string() {
                 let Batch { phase, cpu, number: batch } = batch;
                 found = Some(format!(
