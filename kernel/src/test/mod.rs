@@ -9,4 +9,5 @@ mod map;
 mod resilient;
 mod slot;
 mod smp;
+mod task;
 pub mod walk;
