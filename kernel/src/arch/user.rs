@@ -10,7 +10,6 @@ use super::access;
 use super::barrier;
 use super::irq::IrqGuard;
 use super::trap::TrapFrame;
-use crate::fault;
 
 /// TTBR0_EL1.ASID.
 const ASID_SHIFT: u32 = 48;
@@ -35,6 +34,10 @@ pub enum Exit {
     Sync,
     /// By an interrupt, which is taken as soon as IRQs are unmasked.
     Irq,
+    /// By a fast interrupt, of which this machine has none.
+    Fiq,
+    /// By an asynchronous abort.
+    SError,
 }
 
 /// The lower half is a task's on this CPU, with IRQs masked; dropping it takes the half away again
@@ -97,8 +100,8 @@ impl LowerHalf {
         match kind {
             0 => Exit::Sync,
             1 => Exit::Irq,
-            2 => fault::unexpected(&context.frame, "FIQ from EL0"),
-            _ => fault::unexpected(&context.frame, "SError from EL0"),
+            2 => Exit::Fiq,
+            _ => Exit::SError,
         }
     }
 

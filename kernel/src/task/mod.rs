@@ -22,6 +22,7 @@ use arena::stream::Stream;
 
 use crate::arch::percpu::PerCpu;
 use crate::arch::user::{Context, Exit};
+use crate::fault;
 use crate::mem::arena::KernelArena;
 use crate::mem::fallible::try_box;
 use space::{Space, SpaceError};
@@ -135,6 +136,9 @@ impl Task {
             let next = match exit {
                 Exit::Irq => Next::Run,
                 Exit::Sync => self.serve(),
+                // No task can cause them: the machine is broken.
+                Exit::Fiq => fault::unexpected(self.context.frame(), "FIQ from EL0"),
+                Exit::SError => fault::unexpected(self.context.frame(), "SError from EL0"),
             };
             match next {
                 Next::Run if ticks() == before => {}

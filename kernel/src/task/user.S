@@ -32,33 +32,35 @@ USER_PROGRAM hello
 2:  .balign 4
 USER_END hello
 
-// x0 counts down, all others hold a pattern. The flags are live across every turn of the loop.
+// x1 to x29 hold a pattern made of the argument, TPIDR_EL0 the argument, the flags are all set; x30 is
+// where the loop looks, so it is right if the loop ends.
 USER_PROGRAM registers
-    ldr     x1, =0x123456789abc0000
-    msr     tpidr_el0, x1
-    .irp    n, 2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30
-    add     x\n, x1, #(\n - 1)
+    mov     x30, x1
+    str     x0, [sp, #-16]!
+    msr     tpidr_el0, x0
+    .irp    n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29
+    add     x\n, x0, #\n
     .endr
-    sub     sp, sp, #32
-    str     x0, [sp]
-1:  subs    x0, x0, #1
-    b.ne    1b
-    b.mi    3f
-    .irp    n, 2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30
-    sub     x0, x\n, #(\n - 1)
-    cmp     x0, x1
+    cmp     x1, x1
+    ccmp    x1, x1, #0b1111, ne         // not ne: the flags are the immediate
+1:  ldr     x0, [x30]
+    cbz     x0, 1b
+    mrs     x0, nzcv
+    eor     x0, x0, #(0b1111 << 28)
+    cbnz    x0, 3f
+    .irp    n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29
+    ldr     x0, [sp]
+    add     x0, x0, #\n
+    cmp     x\n, x0
     mov     x0, #\n
     b.ne    2f
     .endr
-    ldr     x2, =0x123456789abc0000
-    cmp     x1, x2
-    mov     x0, #1
-    b.ne    2f
-    ldr     x3, ={STACK_TOP} - 32
+    ldr     x3, ={STACK_TOP} - 16
     mov     x2, sp
     cmp     x2, x3
     mov     x0, #31
     b.ne    2f
+    ldr     x1, [sp]
     mrs     x2, tpidr_el0
     cmp     x2, x1
     mov     x0, #32
@@ -107,8 +109,11 @@ USER_END tell
 USER_PROGRAM call_on
     mov     x19, x0
     mov     x20, x1
-1:  mov     x0, #99                     // no stream: a call that always fails
-    USER_CALL {WRITE}
+    ldr     x2, [x20]                   // the page that is looked at is there from now on
+1:  mov     x0, #256
+    USER_CALL {ALLOC}
+    mov     x1, #256
+    USER_CALL {FREE}
     ldr     x2, [x20]
     cmp     x2, x19
     b.ne    1b

@@ -41,8 +41,9 @@ macro_rules! program {
 program! {
     /// Writes a line and exits with its argument.
     HELLO = user_hello..user_hello_end;
-    /// Turns as often as its argument says, with a pattern in all registers; exits with 0, or with
-    /// the number of the first that lost it (31: SP, 32: TPIDR_EL0, 33: the flags).
+    /// Turns until the first word of the arena is not 0, with a pattern made of its argument in all
+    /// registers; exits with 0, or with the number of the first that lost it (31: SP, 32: TPIDR_EL0,
+    /// 33: the flags).
     REGISTERS = user_registers..user_registers_end;
     /// Keeps its argument in its data page and on its stack, and yields between looks; exits with 0,
     /// or with what it found there.
@@ -51,7 +52,8 @@ program! {
     WAIT = user_wait..user_wait_end;
     /// Stores its argument in the first word of the arena and exits with what was there.
     TELL = user_tell..user_tell_end;
-    /// Calls yield for ever, until the first word of the arena is its argument.
+    /// Allocates 256 pages and frees them until the first word of the arena is its argument: nearly
+    /// all of its time is spent in the kernel.
     CALL_ON = user_call_on..user_call_on_end;
     /// Loads a word from its argument and exits with it.
     LOAD = user_load..user_load_end;

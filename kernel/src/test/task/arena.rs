@@ -1,11 +1,10 @@
 //! Tasks that share an arena with the kernel and with each other.
 
 use alloc::string::String;
-use alloc::sync::Arc;
 
 use ::arena::arena::Recovery;
 
-use super::{arena_page, run, text};
+use super::{PAGES, arena_page, run, small_arena, text};
 use crate::arch::access;
 use crate::mem::arena::KernelArena;
 use crate::runner::{Ctx, Failure, Outcome, claim, item};
@@ -55,11 +54,8 @@ item! {
     run: untouched,
 }
 
-/// Pages of the arenas here.
-const PAGES: u32 = 16;
-
 fn never_calls(_: &Ctx) -> Outcome {
-    let ended = run(&[(&user::WAIT, 9), (&user::TELL, 9)], Some(&arena()?))?;
+    let ended = run(&[(&user::WAIT, 9), (&user::TELL, 9)], Some(&small_arena()?))?;
     claim!(ended.len() == 2, "{} tasks ended", ended.len());
     claim!(ended[0].end == End::Exited(0), "the teller found {:?}", ended[0].end);
     claim!(ended[1].end == End::Exited(9), "the waiter: {:?}", ended[1].end);
@@ -68,7 +64,8 @@ fn never_calls(_: &Ctx) -> Outcome {
 }
 
 fn only_calls(_: &Ctx) -> Outcome {
-    let ended = run(&[(&user::CALL_ON, 9), (&user::TELL, 9)], Some(&arena()?))?;
+    let arena = KernelArena::create(512).map_err(Failure::of_debug("an arena cannot be made"))?;
+    let ended = run(&[(&user::CALL_ON, 9), (&user::TELL, 9)], Some(&arena))?;
     claim!(ended.len() == 2, "{} tasks ended", ended.len());
     claim!(ended[1].end == End::Exited(0), "the caller: {:?}", ended[1].end);
     claim!(ended[1].preemptions > 0, "the caller was never preempted");
@@ -76,7 +73,7 @@ fn only_calls(_: &Ctx) -> Outcome {
 }
 
 fn shares(_: &Ctx) -> Outcome {
-    let arena = arena()?;
+    let arena = small_arena()?;
     let first = arena.window().page(0);
     let before = run(&[(&user::TELL, 77)], Some(&arena))?;
     claim!(before[0].end == End::Exited(0), "a new page holds {:?}", before[0].end);
@@ -93,7 +90,7 @@ fn shares(_: &Ctx) -> Outcome {
 }
 
 fn use_after_free(_: &Ctx) -> Outcome {
-    let arena = arena()?;
+    let arena = small_arena()?;
     let fresh = run(&[(&user::USE_AFTER_FREE, 4)], Some(&arena))?;
     claim!(fresh[0].end == End::Exited(0), "a touch after the free: {:?}", fresh[0].end);
     let refused = run(&[(&user::USE_AFTER_FREE, u64::from(PAGES) + 1)], Some(&arena))?;
@@ -108,7 +105,7 @@ fn use_after_free(_: &Ctx) -> Outcome {
 }
 
 fn scratch(_: &Ctx) -> Outcome {
-    let arena = arena()?;
+    let arena = small_arena()?;
     // What a wild access of the kernel leaves behind.
     let left = arena.recover(arena.window().page(3));
     claim!(matches!(left, Recovery::Scratch { .. }), "{left:?}");
@@ -121,7 +118,7 @@ fn scratch(_: &Ctx) -> Outcome {
 }
 
 fn untouched(_: &Ctx) -> Outcome {
-    let arena = arena()?;
+    let arena = small_arena()?;
     let ended = run(&[(&user::WRITE_FROM, arena_page(5).get())], Some(&arena))?;
     claim!(ended[0].end == End::Exited(8), "{:?}", ended[0].end);
     let written = text(&ended[0].stdout);
@@ -130,8 +127,4 @@ fn untouched(_: &Ctx) -> Outcome {
     let ended = run(&[(&user::WRITE_FROM, end)], Some(&arena))?;
     claim!(ended[0].end == End::Exited(Error::Address.code()), "{:?}", ended[0].end);
     Ok(())
-}
-
-fn arena() -> Result<Arc<KernelArena>, Failure> {
-    KernelArena::create(PAGES).map_err(Failure::of_debug("an arena cannot be made"))
 }

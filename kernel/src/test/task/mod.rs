@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use ::arena::addr::{PAGE_SIZE, VirtAddr};
+use ::arena::addr::{Frame, PAGE_SIZE, VirtAddr};
 use ::arena::pte::Access;
 use ::arena::stream::{Record, Stream};
 use aarch64_cpu::registers::{Readable, TCR_EL1, TTBR0_EL1};
@@ -15,6 +15,8 @@ use aarch64_cpu::registers::{Readable, TCR_EL1, TTBR0_EL1};
 use crate::arch::smp::{self, CpuSet};
 use crate::arch::{access, features};
 use crate::mem::arena::KernelArena;
+use crate::mem::{frame, kmap};
+use crate::prog::kfunc;
 use crate::runner::{Ctx, Failure, Outcome, claim, item};
 use crate::task::asid::Asid;
 use crate::task::schedule::Schedule;
@@ -53,7 +55,7 @@ item! {
 item! {
     name: "tasks-run-on-all-cpus-at-once",
     suite: "task",
-    about: "each CPU has tasks of its own, with the same addresses and registers under test",
+    about: "each CPU has tasks of its own, at the same addresses, and all share an arena",
     min_cpus: 2,
     run: all_cpus,
 }
@@ -79,9 +81,15 @@ item! {
     run: asids,
 }
 
-/// Turns of a loop of two instructions: several ticks on any host, with one guest instruction a
-/// nanosecond six.
-const TURNS: u64 = 30_000_000;
+item! {
+    name: "a-task-without-memory-leaves-nothing-behind",
+    suite: "task",
+    about: "with every number of frames that is too small a task is refused and its frames come back",
+    run: no_memory,
+}
+
+/// Pages of the arenas here.
+const PAGES: u32 = 16;
 
 fn hello(_: &Ctx) -> Outcome {
     let ended = run(&[(&user::HELLO, 42), (&user::HELLO, u64::MAX)], None)?;
@@ -96,9 +104,13 @@ fn hello(_: &Ctx) -> Outcome {
 }
 
 fn registers(_: &Ctx) -> Outcome {
-    for task in run(&[(&user::REGISTERS, TURNS); 2], None)? {
+    let programs =
+        [(&user::REGISTERS, 0x1111 << 40), (&user::REGISTERS, 0x2222 << 40), (&user::TELL, 1)];
+    let ended = run(&programs, Some(&small_arena()?))?;
+    claim!(ended[0].end == End::Exited(0), "the teller: {:?}", ended[0].end);
+    for task in &ended[1..] {
         claim!(task.end == End::Exited(0), "{}: {:?}", task.name, task.end);
-        claim!(task.preemptions >= 2, "preempted {} times", task.preemptions);
+        claim!(task.preemptions > 0, "never preempted");
     }
     Ok(())
 }
@@ -121,16 +133,17 @@ fn zeroes(_: &Ctx) -> Outcome {
 }
 
 fn all_cpus(_: &Ctx) -> Outcome {
+    let arena = small_arena()?;
     let (right, made) = (AtomicU32::new(0), AtomicU32::new(0));
     smp::on_each(CpuSet::online(), |cpu| {
         let id = cpu.index() as u64;
         let mix = [
-            (&user::REGISTERS, TURNS),
+            (&user::REGISTERS, id << 40),
             (&user::REMEMBER, 2 * id),
             (&user::REMEMBER, 2 * id + 1),
-            (&user::HELLO, 0),
+            (&user::STORE, arena_page(0).get()),
         ];
-        let Ok(ended) = run(&mix, None) else { return };
+        let Ok(ended) = run(&mix, Some(&arena)) else { return };
         let good = ended.iter().filter(|task| task.end == End::Exited(0)).count();
         made.fetch_add(ended.len() as u32, Ordering::Relaxed);
         right.fetch_add(good as u32, Ordering::Relaxed);
@@ -186,6 +199,41 @@ fn asids(_: &Ctx) -> Outcome {
     Ok(())
 }
 
+fn no_memory(_: &Ctx) -> Outcome {
+    // The frames themselves hold the list.
+    let mut head = 0;
+    while let Some(frame) = frame::alloc() {
+        kfunc::write_word(kmap::to_virt(frame.start()), head);
+        head = frame.number();
+    }
+    let dry = frame::in_use();
+    let (mut refused, mut leaked) = (0, 0);
+    let made = loop {
+        let outcome = Task::create("task", &user::HELLO, 0, None);
+        if outcome.is_ok() || head == 0 {
+            break outcome;
+        }
+        leaked += dry - refused - frame::in_use();
+        refused += 1;
+        head = give_back(head);
+    };
+    while head != 0 {
+        head = give_back(head);
+    }
+    // A root, three tables, a page of code, one of data, four of stack.
+    claim!(made.is_ok() && refused == 10, "made with {refused} frames: {:?}", made.err());
+    claim!(leaked == 0, "{leaked} frames were lost");
+    Ok(())
+}
+
+/// Frees a frame that holds the number of the next, and returns that.
+fn give_back(number: u64) -> u64 {
+    let frame = Frame::from_number(number);
+    let next = kfunc::read_word(kmap::to_virt(frame.start()));
+    frame::free(frame);
+    next
+}
+
 /// Runs a program with its argument each as a task on this CPU, in turn.
 fn run(
     programs: &[(&Program, u64)],
@@ -198,6 +246,11 @@ fn run(
         schedule.add(task).map_err(Failure::of("a task cannot be scheduled"))?;
     }
     Ok(schedule.run())
+}
+
+/// An arena of [`PAGES`].
+fn small_arena() -> Result<Arc<KernelArena>, Failure> {
+    KernelArena::create(PAGES).map_err(Failure::of_debug("an arena cannot be made"))
 }
 
 /// Everything that a stream holds.
