@@ -292,6 +292,7 @@ boot_idmap_l1:
     .quad   0
     .quad   {BLOCK_IDMAP} + (1 << 30)
     .fill   510, 8, 0
+    .globl  boot_empty_l0
 boot_empty_l0:
     .fill   512, 8, 0
 

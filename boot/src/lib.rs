@@ -119,11 +119,23 @@ unsafe extern "C" {
     pub static boot_early_l0: [u64; 512];
     /// Root of the identity map: the image's 1 GiB, read and execute.
     pub static boot_idmap_l0: [u64; 512];
+    /// A root that maps nothing.
+    pub static boot_empty_l0: [u64; 512];
     /// What started CPUs load; written by the starting CPU only.
     pub static mut boot_secondary_config: SecondaryConfig;
 
     /// Where CPU_ON must send a CPU (call it by its physical address); x0 = index of the CPU.
     pub fn boot_secondary_entry(cpu: u64) -> !;
+
+    /// Goes to EL0 as the frame at `frame` says, and returns when an exception comes from there,
+    /// the interrupted state saved in the frame: 0 synchronous, 1 IRQ, 2 FIQ, 3 SError. All of
+    /// D, A, I and F are masked on return; an interrupt is still pending then.
+    ///
+    /// # Safety
+    /// - `frame` is a trap frame of [`TRAP_FRAME_SIZE`] bytes and behind it one word, 16-byte
+    ///   aligned, in the kernel's half and this CPU's alone until the return.
+    /// - Its SPSR is of EL0, and what EL0 can reach then is nothing of the kernel's.
+    pub fn boot_run_user(frame: *mut u8) -> u64;
 
     /// Replaces this CPU's kernel half, TCR and SCTLR, with the whole half broken in between:
     /// an empty root, TLBI VMALLE1, DSB, ISB, then the new root (break-before-make of the root:

@@ -106,18 +106,30 @@
     b       boot_unexpected
     .endm
 
+// A slot for an exception from EL0. Nothing is tested: a task has no say in SP_EL1.
     .macro  BOOT_SLOT_EL0 target
     .balign 128
     sub     sp, sp, #{FRAME}
     b       \target
     .endm
 
-    .macro  BOOT_CLASS name, sp_from, handler
+    .macro  BOOT_CLASS name, handler
     .type   \name, %function
 \name:
-    BOOT_SAVE \sp_from
+    BOOT_SAVE el1
     bl      \handler
-    BOOT_RESTORE \sp_from
+    BOOT_RESTORE el1
+    .size   \name, . - \name
+    .endm
+
+// An exception from a task. SP is the end of the task's own frame, where boot_run_user left it, so
+// the frame is saved in place; then boot_run_user returns to its caller with the kind.
+    .macro  BOOT_CLASS_EL0 name, kind
+    .type   \name, %function
+\name:
+    BOOT_SAVE el0
+    mov     x0, #\kind
+    b       boot_leave_user
     .size   \name, . - \name
     .endm
 
@@ -144,14 +156,49 @@ boot_vectors:
     .balign 128
     .size   boot_vectors, . - boot_vectors
 
-    BOOT_CLASS boot_el1_sync, el1, trap_sync
-    BOOT_CLASS boot_el1_irq, el1, trap_irq
-    BOOT_CLASS boot_el1_fiq, el1, trap_fiq
-    BOOT_CLASS boot_el1_serror, el1, trap_serror
-    BOOT_CLASS boot_el0_sync, el0, trap_sync
-    BOOT_CLASS boot_el0_irq, el0, trap_irq
-    BOOT_CLASS boot_el0_fiq, el0, trap_fiq
-    BOOT_CLASS boot_el0_serror, el0, trap_serror
+    BOOT_CLASS boot_el1_sync, trap_sync
+    BOOT_CLASS boot_el1_irq, trap_irq
+    BOOT_CLASS boot_el1_fiq, trap_fiq
+    BOOT_CLASS boot_el1_serror, trap_serror
+    BOOT_CLASS_EL0 boot_el0_sync, 0
+    BOOT_CLASS_EL0 boot_el0_irq, 1
+    BOOT_CLASS_EL0 boot_el0_fiq, 2
+    BOOT_CLASS_EL0 boot_el0_serror, 3
+
+// x0 = a task's frame and behind it a word for the kernel's stack pointer. Goes to EL0 as the frame
+// says, and returns when an exception comes from there: x0 = its kind. See boot/src/lib.rs.
+// Everything is masked from the change of SP on: an exception at EL1 would take the frame's end for
+// a stack.
+    .globl  boot_run_user
+    .type   boot_run_user, %function
+boot_run_user:
+    stp     x29, x30, [sp, #-96]!
+    mov     x29, sp
+    stp     x19, x20, [sp, #16]
+    stp     x21, x22, [sp, #32]
+    stp     x23, x24, [sp, #48]
+    stp     x25, x26, [sp, #64]
+    stp     x27, x28, [sp, #80]
+    msr     daifset, #0xf
+    mov     x9, sp
+    str     x9, [x0, #{FRAME}]
+    mov     sp, x0
+    BOOT_RESTORE el0
+    .size   boot_run_user, . - boot_run_user
+
+// SP = the task's frame, saved; x0 = the kind. What boot_run_user pushed is where it said.
+    .type   boot_leave_user, %function
+boot_leave_user:
+    ldr     x9, [sp, #{FRAME}]
+    mov     sp, x9
+    ldp     x19, x20, [sp, #16]
+    ldp     x21, x22, [sp, #32]
+    ldp     x23, x24, [sp, #48]
+    ldp     x25, x26, [sp, #64]
+    ldp     x27, x28, [sp, #80]
+    ldp     x29, x30, [sp], #96
+    ret
+    .size   boot_leave_user, . - boot_leave_user
 
     .type   boot_unexpected, %function
 boot_unexpected:

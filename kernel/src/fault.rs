@@ -257,7 +257,13 @@ fn recover(
 
 /// Whether the tables map `far` now to anything but `scratch`: without FEAT_ETS2 a CPU may fault
 /// on a valid entry (litmus `H3`, `P1`), and another CPU may have mapped it since.
+///
+/// Below the kernel's half the answer is no: the walk would take the low bits of a task's address for
+/// one of the kernel's, and the access be retried for ever.
 fn mapped_by_now(far: VirtAddr, scratch: Option<arena::addr::Frame>) -> bool {
+    if far.get() < kmap::DIRECT_BASE {
+        return false;
+    }
     match kmap::walk_to(far).last().frame() {
         Some(frame) => Some(frame) != scratch,
         None => false,

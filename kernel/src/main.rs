@@ -20,6 +20,7 @@ mod oops;
 mod panic;
 mod prog;
 mod runner;
+mod task;
 mod test;
 
 use arch::{atomic, exit, features, irq, mmu, smp, timer, trap};

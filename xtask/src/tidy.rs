@@ -94,9 +94,15 @@ fn is_test_module(file: &Path) -> bool {
 /// instruction that is to fault.
 fn may_hold_assembly(file: &Path) -> bool {
     let file = file.to_string_lossy();
-    ["kernel/src/arch/", "boot/", "kernel/src/prog/kfunc.rs", "kernel/src/test/exception.rs"]
-        .iter()
-        .any(|home| file.starts_with(home))
+    [
+        "kernel/src/arch/",
+        "boot/",
+        "kernel/src/prog/kfunc.rs",
+        "kernel/src/task/user.rs",
+        "kernel/src/test/exception.rs",
+    ]
+    .iter()
+    .any(|home| file.starts_with(home))
         || file.ends_with("tidy.rs")
 }
 

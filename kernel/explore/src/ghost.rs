@@ -27,6 +27,8 @@ pub enum Rule {
     FreedWhileMapped,
     /// The scratch frame went to the allocator.
     ScratchFreed,
+    /// A task's entry maps the scratch frame.
+    ScratchForUser,
     /// A frame went to the allocator that had not come from it.
     DoubleFree,
     /// Two entries map one frame.
@@ -85,6 +87,8 @@ struct Page {
     /// Address of the descriptor.
     slot: u64,
     view: View,
+    /// The page whose frame it shows to tasks, if it is an entry of the user window.
+    shows: Option<VirtAddr>,
     /// CPU that cleared it.
     clearer: u8,
     /// CPUs that made a DSB since which puts a TLBI of theirs behind the clear.
@@ -110,6 +114,7 @@ impl Rule {
             Self::MakeBeforeTlbi => "make-before-tlbi",
             Self::FreedWhileMapped => "freed-while-mapped",
             Self::ScratchFreed => "scratch-freed",
+            Self::ScratchForUser => "scratch-for-user",
             Self::DoubleFree => "double-free",
             Self::TwoOwners => "two-owners",
             Self::MapsFreeFrame => "maps-free-frame",
@@ -139,6 +144,7 @@ impl Rule {
                 "a frame was freed while an entry or a TLB may still translate to it"
             }
             Self::ScratchFreed => "the scratch frame was given to the allocator",
+            Self::ScratchForUser => "a task was given the scratch frame",
             Self::DoubleFree => "a frame was freed that was not given out",
             Self::TwoOwners => "two entries map one frame",
             Self::MapsFreeFrame => "an entry maps a frame that nobody owns",
@@ -167,7 +173,16 @@ impl Ghost {
     /// Watches the descriptor at `slot`, which decides about `page` and holds `now`.
     pub fn watch(&mut self, page: VirtAddr, slot: u64, now: Pte) {
         let view = now.frame().map_or(View::Clean, View::Valid);
-        self.pages.push(Page { page, slot, view, clearer: 0, behind: 0, issued: 0 });
+        let shows = None;
+        self.pages.push(Page { page, slot, view, shows, clearer: 0, behind: 0, issued: 0 });
+    }
+
+    /// Watches the descriptor at `slot`, which decides about `user`, the user window's view of `page`.
+    pub fn watch_user(&mut self, user: VirtAddr, slot: u64, now: Pte, page: VirtAddr) {
+        self.watch(user, slot, now);
+        if let Some(known) = self.pages.last_mut() {
+            known.shows = Some(page);
+        }
     }
 
     /// Watches a frame that the lab's allocator has to give.
@@ -220,8 +235,14 @@ impl Ghost {
                 if self.frames.iter().any(|(frame, out)| *frame == is && !out) {
                     return broken(Rule::MapsFreeFrame);
                 }
-                let other = self.pages.iter().any(|other| other.view == View::Valid(is));
-                if other && is != self.scratch {
+                if page.shows.is_some() && is == self.scratch {
+                    return broken(Rule::ScratchForUser);
+                }
+                // The two entries of one page map one frame.
+                let is_same =
+                    |other: &Page| other.shows == Some(page.page) || page.shows == Some(other.page);
+                let maps = |other: &Page| other.view == View::Valid(is) && !is_same(other);
+                if self.pages.iter().any(maps) && is != self.scratch {
                     return broken(Rule::TwoOwners);
                 }
                 self.pages[at].view = View::Valid(is);
@@ -334,7 +355,10 @@ impl Ghost {
 
     /// Pages that map a frame of their own.
     pub fn mapped(&self) -> usize {
-        let own = |page: &&Page| matches!(page.view, View::Valid(frame) if frame != self.scratch);
+        let own = |page: &&Page| {
+            let maps = matches!(page.view, View::Valid(frame) if frame != self.scratch);
+            maps && page.shows.is_none()
+        };
         self.pages.iter().filter(own).count()
     }
 

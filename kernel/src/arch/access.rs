@@ -150,6 +150,15 @@ load!(
     /// Reads eight bytes with acquire semantics, or learns that it cannot.
     pub fn probe_acquire_u64 -> u64, "ldar {value}, [{address}]"
 );
+load!(
+    /// Reads a byte with EL0's rights (LDTR), or learns that a task could not. PSTATE.UAO is clear, so
+    /// the kernel's half is out of reach, and PSTATE.PAN does not matter.
+    pub fn user_read_u8 -> u8, "ldtrb {value:w}, [{address}]"
+);
+store!(
+    /// Writes eight bytes with EL0's rights, as [`user_read_u8`].
+    pub unsafe fn user_write_u64(u64), "sttr {value}, [{address}]"
+);
 store!(
     /// Writes a byte, or learns that it cannot.
     pub unsafe fn probe_write_u8(u8), "strb {value:w}, [{address}]"

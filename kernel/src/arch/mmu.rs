@@ -7,6 +7,7 @@ use arena::addr::{PhysAddr, VirtAddr};
 
 use super::barrier;
 use super::features::CpuFeatures;
+use super::user;
 
 /// TCR_EL1.AS: 16-bit ASIDs.
 const TCR_AS: u64 = 1 << 36;
@@ -69,6 +70,7 @@ pub fn enable_protections(features: &CpuFeatures) {
         // SAFETY: LDTR and STTR get EL0's rights, as without the feature.
         unsafe { asm!(".arch armv8.2-a", "msr uao, #0", options(nostack, preserves_flags)) }
     }
+    user::close_to_el0();
 }
 
 /// Whether hardware sets the access flag on this CPU, so that a clear one never faults.

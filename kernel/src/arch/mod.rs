@@ -8,6 +8,7 @@
 pub mod access;
 pub mod atomic;
 pub mod barrier;
+pub mod cache;
 pub mod exit;
 pub mod features;
 pub mod irq;
@@ -19,4 +20,5 @@ pub mod stack;
 pub mod timer;
 pub mod tlb;
 pub mod trap;
+pub mod user;
 pub mod zero;

@@ -45,3 +45,10 @@ pub fn vmalle1is() {
     // SAFETY: as in `vaale1is`.
     unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) }
 }
+
+/// TLBI ASIDE1IS: everything tagged with `asid`, all CPUs.
+pub fn aside1is(asid: u16) {
+    let operand = u64::from(asid) << 48;
+    // SAFETY: as in `vaale1is`.
+    unsafe { asm!("tlbi aside1is, {}", in(reg) operand, options(nostack, preserves_flags)) }
+}

@@ -39,6 +39,13 @@ const _: () = {
     assert!(core::mem::offset_of!(TrapFrame, record) == 288);
 };
 
+impl TrapFrame {
+    /// The state of a task that has not run: all registers 0 but these, nothing masked at EL0.
+    pub const fn at_el0(pc: u64, sp: u64) -> Self {
+        Self { x: [0; 31], sp, elr: pc, spsr: 0, esr: 0, far: 0, record: [0; 2] }
+    }
+}
+
 /// Unmasks SError on this CPU: an asynchronous abort is to be reported where it happens.
 pub fn unmask_serror() {
     // SAFETY: vectors are in place from before Rust.

@@ -204,6 +204,13 @@ fn core(ground: &Ground, options: &Options) -> Result<Core, Failure> {
         let now = slot.load(&Machine);
         ghost.watch(page, ::core::ptr::from_ref(slot).addr() as u64, now);
     }
+    for &page in &ground.shown {
+        let user = ground.arena.window().to_user(page);
+        let slot = ground.arena.user_slot(user);
+        let slot = slot.ok_or_else(|| Failure::new(format!("no slot decides about {user}")))?;
+        let now = slot.load(&Machine);
+        ghost.watch_user(user, ::core::ptr::from_ref(slot).addr() as u64, now, page);
+    }
     let mut core = Core::new(strategy(options), ghost, ground.actors);
     if options.trace {
         core.timeline.stamp();

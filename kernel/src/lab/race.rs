@@ -10,7 +10,7 @@ use arena::step::StepPoint;
 use explore::ghost::View;
 
 use super::engine::{self, hook};
-use crate::arch::access::{probe_read_u64, probe_write_u64};
+use crate::arch::access::{self, probe_read_u64, probe_write_u64};
 use crate::mem::arena::KernelArena;
 use crate::mem::kmap::to_virt;
 use crate::prog::program::{Code, Program};
@@ -52,6 +52,8 @@ pub struct Ground {
     pub actors: usize,
     /// Pages that the oracles watch.
     pub pages: Vec<VirtAddr>,
+    /// Pages whose entry in the user window they watch as well.
+    pub shown: Vec<VirtAddr>,
     /// Frames that allocations can take.
     pub frames: usize,
 }
@@ -59,7 +61,8 @@ pub struct Ground {
 impl Ground {
     /// A ground of one arena.
     pub fn new(arena: &Arc<KernelArena>, actors: usize, pages: &[VirtAddr], frames: usize) -> Self {
-        Self { arena: arena.clone(), other: None, actors, pages: pages.to_vec(), frames }
+        let (arena, other, pages, shown) = (arena.clone(), None, pages.to_vec(), Vec::new());
+        Self { arena, other, actors, pages, shown, frames }
     }
 
     /// Its arenas.
@@ -142,6 +145,21 @@ pub fn try_write(at: VirtAddr, value: u64) -> bool {
     done
 }
 
+/// A task's write to `user`, an address of the user window, from a CPU that has the task's space
+/// entered; whether it was made.
+pub fn user_write(user: VirtAddr, value: u64) -> bool {
+    engine::step(StepPoint::Access, user.page_base().get());
+    // SAFETY: pages of arenas hold no Rust values.
+    let done = unsafe { access::user_write_u64(user, value) }.is_ok();
+    if done {
+        see_where(user, |at, mark| {
+            // SAFETY: as above.
+            unsafe { access::user_write_u64(at, mark) }.is_ok()
+        });
+    }
+    done
+}
+
 /// The word at `at` in the frame that `entry` of the tables maps, by the direct map; `None` where
 /// nothing is mapped.
 pub fn stored(arena: &KernelArena, at: VirtAddr) -> Option<u64> {
@@ -170,13 +188,18 @@ pub fn probe(_cpu: usize) {
 /// Tells the oracles which frame this CPU reaches through `at` now: it leaves a mark there and looks
 /// which frame has it. No step is made, so nothing comes between the access and this.
 fn see_where_it_went(at: VirtAddr) {
+    // SAFETY: as in `try_write`.
+    see_where(at, |at, mark| unsafe { probe_write_u64(at, mark) }.is_ok());
+}
+
+/// The same with a store of the caller's, which says whether it was made.
+fn see_where(at: VirtAddr, store: impl FnOnce(VirtAddr, u64) -> bool) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     if !engine::is_on() {
         return;
     }
     let mark = NEXT.fetch_add(1, Ordering::Relaxed) << 16 | 0xfa17;
-    // SAFETY: as in `try_write`.
-    if unsafe { probe_write_u64(at.page_base().offset(MARK), mark) }.is_err() {
+    if !store(at.page_base().offset(MARK), mark) {
         return;
     }
     let has_it = |frame: &Frame| direct(*frame, MARK).load(Ordering::Relaxed) == mark;

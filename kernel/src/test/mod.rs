@@ -11,4 +11,5 @@ mod program;
 mod resilient;
 mod slot;
 mod smp;
+mod task;
 pub mod walk;

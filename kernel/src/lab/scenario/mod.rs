@@ -39,6 +39,8 @@ mod teardown_vs_fault;
 mod two_faulters;
 mod two_faulters_explored;
 mod under_lock;
+mod user_on_scratch;
+mod user_zap;
 mod window_edges;
 mod zero_then_publish;
 

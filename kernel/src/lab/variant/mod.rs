@@ -14,6 +14,7 @@ mod frees_scratch;
 mod frees_twice;
 mod irqs_on;
 mod keeps_lock;
+mod kernel_only_unmap;
 mod leaks;
 mod linux_7_2_order;
 mod load_store_clear;
@@ -28,6 +29,7 @@ mod no_tlbi_free;
 mod plain_spin;
 mod plain_store;
 mod relaxed_install;
+mod scratch_for_users;
 mod trylock_retry;
 
 use alloc::sync::Arc;
@@ -50,6 +52,7 @@ use frees_scratch::FreesScratch;
 use frees_twice::FreesTwice;
 use irqs_on::IrqsOn;
 use keeps_lock::KeepsLock;
+use kernel_only_unmap::KernelOnlyUnmap;
 use leaks::Leaks;
 use linux_7_2_order::Linux72Order;
 use load_store_clear::LoadStoreClear;
@@ -64,6 +67,7 @@ use no_tlbi_free::NoTlbiFree;
 use plain_spin::PlainSpin;
 use plain_store::PlainStore;
 use relaxed_install::RelaxedInstall;
+use scratch_for_users::ScratchForUsers;
 use trylock_retry::TrylockRetry;
 
 /// How a variant makes an arena.
@@ -104,6 +108,8 @@ pub const VARIANTS: &[VariantEntry] = &[
     entry::<BlindScratch>(),
     entry::<FaultyHandler>(),
     entry::<DropsDeferred>(),
+    entry::<KernelOnlyUnmap>(),
+    entry::<ScratchForUsers>(),
     VariantEntry { name: HASTY_TEARDOWN, create: KernelArena::create },
     VariantEntry { name: FIND_BY_UNWIND, create: KernelArena::create },
 ];
