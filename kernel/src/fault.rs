@@ -11,6 +11,7 @@ use arena::arena::Recovery;
 use arena::esr::Syndrome;
 use arena::pte::Pte;
 use arena::step::StepPoint;
+use arena::window::Zone;
 
 use crate::arch::access;
 use crate::arch::percpu::{CpuId, CpuLocal, MAX_CPUS};
@@ -193,7 +194,8 @@ fn settle(frame: &mut TrapFrame, syndrome: &Syndrome) -> Option<Settled> {
 }
 
 /// An accessor that may fault: retried if the page came meanwhile, skipped with a zero otherwise.
-/// An access of the running program's own to its arena is a violation, and no scratch is needed.
+/// An access of the running program's own to its arena, guards included, is a violation; it needs no
+/// scratch, and the program goes on, now and when it is next run.
 fn settle_by_fixup(
     frame: &mut TrapFrame,
     syndrome: &Syndrome,
@@ -212,13 +214,14 @@ fn settle_by_fixup(
     }
     running::with_current(|program| {
         if let Some(arena) = program.arena()
-            && arena.window().recovers(far)
+            && arena.window().zone(far) != Zone::Outside
         {
             let entry = arena.entry(far).unwrap_or(Pte::EMPTY);
             hook::violation();
             arena.count_own_fault();
             let user = arena.window().to_user(far);
-            violation::record(program, frame, syndrome.is_write(), user, entry, entry);
+            let write = syndrome.is_write() || row.writes != 0;
+            violation::record(program, frame, write, user, entry, entry);
         }
     });
     COUNTS.fixups.fetch_add(1, Ordering::Relaxed);
@@ -246,6 +249,7 @@ fn recover(
     hook::violation();
     let user = arena.window().to_user(far);
     violation::record(program, frame, syndrome.is_write(), user, before, after);
+    program.life().mark_faulted();
     COUNTS.recovered.fetch_add(1, Ordering::Relaxed);
     engine::step(StepPoint::AbortExit, far.get());
     Some(Settled::Retry)

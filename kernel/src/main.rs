@@ -24,7 +24,7 @@ mod task;
 mod test;
 
 use arch::{atomic, exit, features, irq, mmu, smp, timer, trap};
-use dev::{fdt, gic, psci, uart};
+use dev::{fdt, fwcfg, gic, psci, uart};
 use mem::{divide, kmap};
 use runner::CommandLine;
 
@@ -46,6 +46,7 @@ extern "C" fn kernel_main(dtb: u64, entry_el: u64) -> ! {
     set_up_memory(&tree);
     timer::init();
     gic::init(&tree);
+    fwcfg::init(tree.fw_cfg);
     timer::start_tick();
     irq::unmask();
     smp::start(&tree);

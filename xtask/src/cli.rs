@@ -120,6 +120,9 @@ pub struct Qemu {
     /// Start the guest halted with gdb attached (as `cargo xtask gdb`)
     #[arg(long)]
     pub gdb: bool,
+    /// A program of one's own.
+    #[command(flatten)]
+    pub prog: Prog,
     /// The machine.
     #[command(flatten)]
     pub virt: Virt,
@@ -129,6 +132,23 @@ pub struct Qemu {
     /// Further arguments for QEMU, after --
     #[arg(last = true, value_name = "QEMU ARGS")]
     pub qemu_args: Vec<String>,
+}
+
+/// A program of one's own, for `cargo xtask qemu`.
+#[derive(Args, Clone, Default, Debug)]
+pub struct Prog {
+    /// Run this eBPF object (`clang -target bpf -mcpu=v4 -O2 -g`) in place of a scenario
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "list", "gdb"])]
+    pub prog: Option<PathBuf>,
+    /// Tracepoint to attach it to: mm_page_alloc, mm_page_free, sched_tick (default: its section's)
+    #[arg(long, value_name = "TRACEPOINT", requires = "prog")]
+    pub attach: Option<String>,
+    /// Pages of its arena (default: max_entries of its map)
+    #[arg(long, value_name = "N", requires = "prog", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub arena_pages: Option<u32>,
+    /// Instructions that a run may execute (default: 1000000)
+    #[arg(long, value_name = "N", requires = "prog")]
+    pub budget: Option<u64>,
 }
 
 /// `cargo xtask explore`
@@ -243,9 +263,13 @@ pub struct Test {
     /// Repeat until something fails (at most --repeat times, if that is given)
     #[arg(long)]
     pub until_fail: bool,
-    /// Shuffle the guest's tests by this number; round n of a repetition takes the number plus n - 1
+    /// Shuffle the guest's tests by this number, and draw the random ones from it; round n of a
+    /// repetition takes the number plus n - 1
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
+    /// Run the random tests for as long as they should be run now and then, not at every change
+    #[arg(long)]
+    pub long: bool,
     /// Tell how long each boot took to its first line, its verdict and its exit
     #[arg(long)]
     pub timings: bool,

@@ -16,6 +16,7 @@ mod interrupt;
 mod items;
 mod judge;
 mod machine;
+mod prog;
 mod qmp;
 mod record;
 mod report;

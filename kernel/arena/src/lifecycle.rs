@@ -177,6 +177,12 @@ impl Lifecycle {
         self.word.load(Ordering::Acquire) & FAULTED != 0
     }
 
+    /// Whether it is closed by an abort: asked by a run again and again, which then ends.
+    pub fn is_aborted(&self) -> bool {
+        // Relaxed: the run ends a little later; it learns nothing else from the word.
+        self.word.load(Ordering::Relaxed) & ABORTED != 0
+    }
+
     /// The word itself, for debuggers: CPUs inside in bits 0 to 31, then a flag each for entered,
     /// faulted, unloaded, aborted and torn down.
     pub fn word(&self) -> &AtomicU64 {

@@ -19,7 +19,7 @@ use crate::sync::{AtomicU64, Ordering};
 
 use self::ring::Ring;
 
-pub use self::record::{Backtrace, Record, TEXT_MAX, Text, Violation};
+pub use self::record::{Backtrace, Code, Frames, Record, TEXT_MAX, Text, Violation};
 pub use self::ring::Reader;
 
 #[cfg(test)]

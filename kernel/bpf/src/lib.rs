@@ -11,7 +11,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod asm;
+pub mod check;
 pub mod image;
 pub mod insn;
+pub mod interp;
 pub mod kfunc;
 pub mod vm;

@@ -1,13 +1,16 @@
 //! Loads and stores that may fault, and the table that lets the fault path step over them.
 //!
 //! Each is one instruction of its width, with a row in the section `.ex_table`: address of the
-//! instruction, address of its fixup, two words of 64 bits. When that instruction faults, the fault
+//! instruction, address of its fixup, and whether it counts as a write whatever ESR.WnR says: three
+//! words of 64 bits. When that instruction faults, the fault
 //! path sets ELR to [`Row::fixup`] and returns: the code there zeroes the destination, sets the error
 //! flag and goes on behind the instruction. No register but those two changes. Linux has the same
 //! in `arch/arm64/mm/extable.c`.
 //!
 //! The addresses may be anything at all; alignment is the caller's affair (SCTLR_EL1.A is on, so an
 //! unaligned access is a fault as well, and reported as one).
+
+mod rmw;
 
 use core::arch::asm;
 
@@ -21,7 +24,11 @@ pub struct Row {
     instruction: u64,
     /// Where to go on if it did; the access then counts as failed.
     pub fixup: u64,
+    /// Not 0: the access is a write, though the half of it that faults may be a read.
+    pub writes: u64,
 }
+
+pub use rmw::probe_atomic;
 
 /// The access faulted and was stepped over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,16 +50,17 @@ pub fn row_of(pc: VirtAddr) -> Option<&'static Row> {
     rows.iter().find(|row| row.instruction == pc.get())
 }
 
-/// The instruction in `$text` at label 2 with its row and fixup; `$zero` empties the destination.
+/// The instruction in `$text` at label 2 with its row and fixup; `$zero` empties the destination,
+/// `$writes` is [`Row::writes`].
 macro_rules! may_fault {
-    ($text:literal, $zero:literal, $($binding:tt)*) => {{
+    ($text:expr, $zero:literal, $writes:literal, $($binding:tt)*) => {{
         let failed: u64;
         // SAFETY: one access, which either happens or is stepped over by its row; what it may
         // touch is the calling function's contract.
         unsafe {
             asm!(
                 "mov {failed}, xzr",
-                concat!("2: ", $text),
+                $text,
                 "3:",
                 ".pushsection .text.fixup, \"ax\"",
                 concat!("4: ", $zero),
@@ -61,7 +69,7 @@ macro_rules! may_fault {
                 ".popsection",
                 ".pushsection .ex_table, \"a\"",
                 ".balign 8",
-                ".quad 2b, 4b",
+                concat!(".quad 2b, 4b, ", $writes),
                 ".popsection",
                 failed = out(reg) failed,
                 $($binding)*,
@@ -71,6 +79,7 @@ macro_rules! may_fault {
         failed
     }};
 }
+use may_fault;
 
 macro_rules! load {
     ($(#[$doc:meta])* $vis:vis fn $name:ident -> $ty:ty, $text:literal) => {
@@ -81,7 +90,7 @@ macro_rules! load {
         $vis fn $name(address: VirtAddr) -> Result<$ty, Faulted> {
             let value: u64;
             let failed = may_fault!(
-                $text, "mov {value}, xzr",
+                concat!("2: ", $text), "mov {value}, xzr", 0,
                 value = out(reg) value, address = in(reg) address.get()
             );
             if failed == 0 { Ok(value as $ty) } else { Err(Faulted) }
@@ -101,7 +110,7 @@ macro_rules! store {
         $vis unsafe fn $name(address: VirtAddr, value: $ty) -> Result<(), Faulted> {
             let value = u64::from(value);
             let failed = may_fault!(
-                $text, "nop",
+                concat!("2: ", $text), "nop", 0,
                 value = in(reg) value, address = in(reg) address.get()
             );
             if failed == 0 { Ok(()) } else { Err(Faulted) }
@@ -126,6 +135,22 @@ load!(
     pub fn probe_read_u64 -> u64, "ldr {value}, [{address}]"
 );
 load!(
+    /// Reads a byte with acquire semantics, or learns that it cannot.
+    pub fn probe_acquire_u8 -> u8, "ldarb {value:w}, [{address}]"
+);
+load!(
+    /// Reads two bytes with acquire semantics, or learns that it cannot.
+    pub fn probe_acquire_u16 -> u16, "ldarh {value:w}, [{address}]"
+);
+load!(
+    /// Reads four bytes with acquire semantics, or learns that it cannot.
+    pub fn probe_acquire_u32 -> u32, "ldar {value:w}, [{address}]"
+);
+load!(
+    /// Reads eight bytes with acquire semantics, or learns that it cannot.
+    pub fn probe_acquire_u64 -> u64, "ldar {value}, [{address}]"
+);
+load!(
     /// Reads a byte with EL0's rights (LDTR), or learns that a task could not. PSTATE.UAO is clear, so
     /// the kernel's half is out of reach, and PSTATE.PAN does not matter.
     pub fn user_read_u8 -> u8, "ldtrb {value:w}, [{address}]"
@@ -145,4 +170,20 @@ store!(
 store!(
     /// Writes eight bytes, or learns that it cannot.
     pub unsafe fn probe_write_u64(u64), "str {value}, [{address}]"
+);
+store!(
+    /// Writes a byte with release semantics, or learns that it cannot.
+    pub unsafe fn probe_release_u8(u8), "stlrb {value:w}, [{address}]"
+);
+store!(
+    /// Writes two bytes with release semantics, or learns that it cannot.
+    pub unsafe fn probe_release_u16(u16), "stlrh {value:w}, [{address}]"
+);
+store!(
+    /// Writes four bytes with release semantics, or learns that it cannot.
+    pub unsafe fn probe_release_u32(u32), "stlr {value:w}, [{address}]"
+);
+store!(
+    /// Writes eight bytes with release semantics, or learns that it cannot.
+    pub unsafe fn probe_release_u64(u64), "stlr {value}, [{address}]"
 );

@@ -33,6 +33,8 @@ pub struct Machine {
     pub uart: uart::Description,
     /// Number of the virtual timer's PPI (0 to 15; interrupt number 16 to 31).
     pub timer_ppi: u32,
+    /// QEMU's fw_cfg, if there is one.
+    pub fw_cfg: Option<Region>,
     /// Kernel command line; empty if there is none.
     pub bootargs: &'static str,
     /// The tree itself: `bootargs` points into it, so it is never given to anyone.
@@ -95,6 +97,7 @@ pub fn read(x0: u64) -> Result<Machine> {
         gic: interrupt_controller(root)?,
         uart: console(tree)?,
         timer_ppi: timer_ppi(root)?,
+        fw_cfg: fw_cfg(root)?,
         bootargs: bootargs(root)?,
         dtb: Region {
             base: PhysAddr::new(data.as_ptr().addr() as u64 - boot::DIRECT_BASE),
@@ -110,7 +113,8 @@ impl Machine {
             gic::Description::V2 { distributor, cpu_interface } => [distributor, cpu_interface],
             gic::Description::V3 { distributor, redistributors } => [distributor, redistributors],
         };
-        [first, second, Region { base: self.uart.base, bytes: uart::REGISTER_BYTES }].into_iter()
+        let console = Region { base: self.uart.base, bytes: uart::REGISTER_BYTES };
+        [first, second, console].into_iter().chain(self.fw_cfg)
     }
 }
 
@@ -278,6 +282,13 @@ fn console(tree: Fdt<'static>) -> Result<uart::Description> {
         .ok_or(TreeError::Missing("reg of the console"))??;
     // QEMU's fixed clock is 24 MHz, reached through a phandle that always says so.
     Ok(uart::Description { base: region.base, clock_hz: 24_000_000 })
+}
+
+fn fw_cfg(root: FdtNode<'static>) -> Result<Option<Region>> {
+    let Some(node) = root.children().find(|node| node.is_compatible("qemu,fw-cfg-mmio")) else {
+        return Ok(None);
+    };
+    regions(node, "reg of fw_cfg")?.next().transpose()
 }
 
 /// The third interrupt of the generic timer (secure, physical, virtual, hypervisor), as its

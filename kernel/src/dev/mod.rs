@@ -1,6 +1,7 @@
 //! Devices: thin wrappers over driver crates.
 
 pub mod fdt;
+pub mod fwcfg;
 pub mod gic;
 pub mod psci;
 pub mod uart;

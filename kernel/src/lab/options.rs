@@ -2,6 +2,7 @@
 
 use explore::dfs::Shard;
 use explore::schedule::Schedule;
+use mix::Batch;
 
 /// Which schedules are run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +28,8 @@ pub struct Options {
     pub seed: u64,
     /// Number of the first random schedule.
     pub first: u64,
-    /// Random schedules, or repetitions of the token's. 0: the mode's own number.
+    /// Random schedules, repetitions of the token's, or operations of the random mix. 0: the mode's
+    /// own number.
     pub count: u64,
     /// The part of the whole that this run is.
     pub shard: Shard,
@@ -43,6 +45,8 @@ pub struct Options {
     pub chance: u64,
     /// Whether every step is printed, also of a schedule that is right.
     pub trace: bool,
+    /// The batch of the random mix whose replies are printed in full.
+    pub mix: Option<Batch>,
 }
 
 impl Options {
@@ -60,6 +64,7 @@ impl Options {
         weak: false,
         chance: 0,
         trace: false,
+        mix: None,
     };
 
     /// The same with delays; random schedules where nothing else was asked for, since chance decides
@@ -101,6 +106,10 @@ impl Options {
             }
             "weak" => flag(&mut self.weak, value),
             "trace" => flag(&mut self.trace, value),
+            "mix" => {
+                self.mix = Batch::parse(value);
+                self.mix.is_some()
+            }
             _ => return None,
         })
     }

@@ -76,8 +76,10 @@ pub fn alloc() -> Option<Frame> {
     Some(frame)
 }
 
-/// Takes a frame back. Nothing may map it any more. Any context but the abort handler.
+/// Takes a frame back. Nothing may map it any more. Any context but the abort handler. Fires
+/// `mm_page_free` first, under whatever locks the caller holds. Answers to Linux `__free_page()`.
 pub fn free(frame: Frame) {
+    tracepoint::MM_PAGE_FREE.fire(frame.start().get());
     let masked = IrqGuard::new();
     let cache = CACHES.local(&masked);
     let mut count = cache.count.load(Ordering::Relaxed);

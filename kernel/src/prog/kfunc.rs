@@ -93,6 +93,35 @@ pub fn read_pair(at: VirtAddr) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
+/// Words of the struct of [`read_struct`] and [`write_struct`].
+const STRUCT_WORDS: u64 = 4;
+
+/// Reads a struct of four words, as kernel code; returns their sum.
+#[inline(never)]
+pub fn read_struct(at: VirtAddr) -> u64 {
+    (0..STRUCT_WORDS).fold(0, |sum, n| read_word(at.offset(8 * n)).wrapping_add(sum))
+}
+
+/// Writes a struct of four words, as kernel code: `value` and the three numbers behind it. Returns 0.
+#[inline(never)]
+pub fn write_struct(at: VirtAddr, value: u64) -> u64 {
+    (0..STRUCT_WORDS).for_each(|n| write_word(at.offset(8 * n), value.wrapping_add(n)));
+    0
+}
+
+/// Sets the first `bits` bits of a mask, word by word, as kernel code: what a kernel does that is given
+/// a CPU mask and a number of CPUs. Returns 0.
+#[inline(never)]
+pub fn fill_mask(at: VirtAddr, bits: u64) -> u64 {
+    for n in 0..bits / 64 {
+        write_word(at.offset(8 * n), u64::MAX);
+    }
+    if !bits.is_multiple_of(64) {
+        write_word(at.offset(bits / 64 * 8), (1 << (bits % 64)) - 1);
+    }
+    0
+}
+
 /// Jumps to `at`, which a program chose: a kernel that does this is wrong, and must say so.
 #[inline(never)]
 pub fn call(at: VirtAddr) {

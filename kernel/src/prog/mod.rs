@@ -1,6 +1,11 @@
 //! Programs: what runs under a tracepoint, with which arena, and how it ends.
 
+pub mod bring;
+pub mod bytecode;
+pub mod dispatch;
 pub mod kfunc;
+pub mod load;
+pub mod printk;
 pub mod program;
 pub mod running;
 pub mod tracepoint;

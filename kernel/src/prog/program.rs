@@ -1,11 +1,16 @@
 //! A program: code, at most one arena, two streams, a life.
 
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arena::lifecycle::{Lifecycle, NotDown, NotUnloaded};
 use arena::step::StepPoint;
 use arena::stream::{DEFAULT_BYTES, NoMemory, Stream};
+use bpf::vm::Stop;
 
 use crate::debug::Listing;
 use crate::lab::{engine, variant};
@@ -13,7 +18,7 @@ use crate::mem::arena::KernelArena;
 use crate::mem::fallible::try_arc;
 use crate::prog::running;
 
-/// What a program does. Bytecode will implement this as Rust functions do now.
+/// What a program does: bytecode, or a Rust function that stands for it in a scenario.
 pub trait Code: Send + Sync {
     /// Runs once. `argument` is the context that the attach point hands over.
     fn run(&self, program: &Program, argument: u64) -> u64;
@@ -23,9 +28,9 @@ pub trait Code: Send + Sync {
 pub struct Program {
     // First, and so dropped first: debuggers must not find what is no more.
     listing: Listing,
-    name: &'static str,
+    name: Cow<'static, str>,
     id: u64,
-    code: &'static dyn Code,
+    code: CodeOf,
     arena: Option<Arc<KernelArena>>,
     /// What the program prints.
     pub stdout: Stream,
@@ -33,6 +38,12 @@ pub struct Program {
     pub stderr: Stream,
     life: Lifecycle,
     missed: AtomicU64,
+}
+
+/// Where a program's code is.
+enum CodeOf {
+    Static(&'static dyn Code),
+    Owned(Box<dyn Code>),
 }
 
 /// Why a program did not run.
@@ -67,6 +78,31 @@ impl Program {
         arena: Option<Arc<KernelArena>>,
         stream_bytes: usize,
     ) -> Result<Arc<Self>, NoMemory> {
+        Self::make(Cow::Borrowed(name), CodeOf::Static(code), arena, stream_bytes)
+    }
+
+    /// Loads a program that owns its code and its name.
+    ///
+    /// # Errors
+    /// As [`Program::load`].
+    pub fn load_owned(
+        name: &str,
+        code: Box<dyn Code>,
+        arena: Option<Arc<KernelArena>>,
+        stream_bytes: usize,
+    ) -> Result<Arc<Self>, NoMemory> {
+        let mut owned = String::new();
+        owned.try_reserve_exact(name.len()).map_err(|_| NoMemory)?;
+        owned.push_str(name);
+        Self::make(Cow::Owned(owned), CodeOf::Owned(code), arena, stream_bytes)
+    }
+
+    fn make(
+        name: Cow<'static, str>,
+        code: CodeOf,
+        arena: Option<Arc<KernelArena>>,
+        stream_bytes: usize,
+    ) -> Result<Arc<Self>, NoMemory> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let program = try_arc(Self {
             listing: Listing::new(),
@@ -94,7 +130,7 @@ impl Program {
         let inside = self.life.enter().map_err(|_| Refused::NotRunnable)?;
         let outcome = match running::enter(self) {
             Ok(entered) => {
-                let value = self.code.run(self, argument);
+                let value = self.code.get().run(self, argument);
                 drop(entered);
                 Ok(value)
             }
@@ -130,9 +166,19 @@ impl Program {
         }
     }
 
+    /// Ends the program because a run ended without `exit`: says why on stderr, and aborts it unless it
+    /// was aborted already.
+    pub fn stopped(&self, stop: Stop) {
+        if stop != Stop::Aborted {
+            // A writer never fails: what does not fit is counted by the stream.
+            let _ = self.stderr.writer().write_fmt(format_args!("ERROR: {}: {stop}\n", self.name));
+            self.life.mark_faulted();
+        }
+    }
+
     /// Its name.
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its number, unique in this boot.
@@ -158,5 +204,14 @@ impl Program {
     /// Where [`Program::missed`] is kept, for [`crate::debug`].
     pub fn missed_word(&self) -> &AtomicU64 {
         &self.missed
+    }
+}
+
+impl CodeOf {
+    fn get(&self) -> &dyn Code {
+        match self {
+            Self::Static(code) => *code,
+            Self::Owned(code) => &**code,
+        }
     }
 }

@@ -7,12 +7,15 @@
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, compiler_fence};
 
+use bpf::vm::Trace;
+
 use crate::arch::percpu::{CpuLocal, MAX_CPUS};
 use crate::debug::Table;
 use crate::prog::program::{Program, Refused};
 
-/// Programs that can be nested on one CPU: a tracepoint inside a tracepoint, an interrupt above.
-pub const DEPTH: usize = 8;
+/// Programs that can be nested on one CPU: a tracepoint inside a tracepoint, an interrupt above. A run of
+/// bytecode takes about 6 KiB of the 32 KiB of a stack, its stacks among it.
+pub const DEPTH: usize = 4;
 
 /// One CPU's stack. Only that CPU touches it, so every access is Relaxed; an interrupt's program
 /// pushes above and pops before it returns. Debuggers read it: see [`crate::debug`].
@@ -20,6 +23,8 @@ pub const DEPTH: usize = 8;
 struct Stack {
     depth: AtomicUsize,
     programs: [AtomicPtr<Program>; DEPTH],
+    /// Where each program stands, if it is bytecode.
+    traces: [AtomicPtr<Trace>; DEPTH],
 }
 
 static STACKS: CpuLocal<Stack> = CpuLocal::new([const { Stack::new() }; MAX_CPUS]);
@@ -29,6 +34,7 @@ impl Stack {
         Self {
             depth: AtomicUsize::new(0),
             programs: [const { AtomicPtr::new(core::ptr::null_mut()) }; DEPTH],
+            traces: [const { AtomicPtr::new(core::ptr::null_mut()) }; DEPTH],
         }
     }
 }
@@ -71,6 +77,38 @@ impl Drop for Entered<'_> {
         compiler_fence(Ordering::SeqCst);
         stack.depth.store(top, Ordering::Relaxed);
     }
+}
+
+/// The program that runs on this CPU now is known to stand where the trace says, while this lives.
+pub struct Traced<'t> {
+    trace: PhantomData<&'t Trace>,
+}
+
+/// Says where the running program, which is bytecode, keeps its place.
+pub fn trace(trace: &Trace) -> Traced<'_> {
+    if let Some(entry) = top_trace() {
+        entry.store(core::ptr::from_ref(trace).cast_mut(), Ordering::Relaxed);
+    }
+    Traced { trace: PhantomData }
+}
+
+impl Drop for Traced<'_> {
+    fn drop(&mut self) {
+        if let Some(entry) = top_trace() {
+            entry.store(core::ptr::null_mut(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Calls `with` with the trace of the running program, if it has one.
+pub fn with_trace<R>(with: impl FnOnce(&Trace) -> R) -> Option<R> {
+    // SAFETY: as in `with_current`; `Traced` clears the entry before the trace can go.
+    unsafe { top_trace()?.load(Ordering::Relaxed).as_ref() }.map(with)
+}
+
+fn top_trace() -> Option<&'static AtomicPtr<Trace>> {
+    let stack = STACKS.get();
+    stack.traces.get(stack.depth.load(Ordering::Relaxed).checked_sub(1)?)
 }
 
 /// Calls `with` with the program that runs on this CPU now, if one does.

@@ -9,8 +9,17 @@ use crate::prog::program::Program;
 /// The argument is the frame's physical address. Answers to Linux `trace_mm_page_alloc()`.
 pub static MM_PAGE_ALLOC: Tracepoint = Tracepoint::new("mm_page_alloc");
 
+/// Fires when a frame is given back, before anybody else can have it, under whatever locks the caller
+/// holds. The argument is the frame's physical address. Answers to Linux `trace_mm_page_free()`.
+pub static MM_PAGE_FREE: Tracepoint = Tracepoint::new("mm_page_free");
+
 /// Fires in the timer interrupt of each CPU. The argument is the tick's number on that CPU.
 pub static SCHED_TICK: Tracepoint = Tracepoint::new("sched_tick");
+
+/// The tracepoint called `name`.
+pub fn find(name: &str) -> Option<&'static Tracepoint> {
+    [&MM_PAGE_ALLOC, &MM_PAGE_FREE, &SCHED_TICK].into_iter().find(|point| point.name == name)
+}
 
 /// A place where one program can be attached.
 pub struct Tracepoint {

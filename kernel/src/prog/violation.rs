@@ -10,11 +10,12 @@ use crate::arch::stack::Backtrace;
 use crate::arch::trap::TrapFrame;
 use crate::lab::engine::{self, hook};
 use crate::prog::program::Program;
+use crate::prog::running;
 
-/// Puts the violation on the program's stderr stream and marks the program faulted.
+/// Puts the violation on the program's stderr stream.
 ///
 /// `user` is the address as the program knows it; `before` and `after` are the slot's entries, for
-/// the story. A full stream drops the record and counts it; the program is marked all the same.
+/// the story. A full stream drops the record and counts it.
 pub fn record(
     program: &Program,
     frame: &TrapFrame,
@@ -36,10 +37,11 @@ pub fn record(
         slot_before: before.bits(),
         slot_after: after.bits(),
         backtrace: calls,
+        frames: running::with_trace(|trace| stream::Frames::new(trace.frames()))
+            .unwrap_or_default(),
     };
     engine::step(StepPoint::Report, program.id());
     hook::report();
     // Dropped and counted when the stream is full.
     program.stderr.put_violation(&violation);
-    program.life().mark_faulted();
 }

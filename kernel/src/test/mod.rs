@@ -6,6 +6,8 @@ mod exception;
 mod frame;
 mod lock;
 mod map;
+mod mix;
+mod program;
 mod resilient;
 mod slot;
 mod smp;

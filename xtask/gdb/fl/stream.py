@@ -10,7 +10,9 @@ from fl.interface import program_name
 from fl.target import Trouble
 
 TEXT, VIOLATION = 1, 2
-VIOLATION_WORDS = 14
+VIOLATION_WORDS = 18
+# Words of return addresses; program frames follow, two a word.
+CALLS = 8
 TEXT_MAX = 256
 
 
@@ -97,7 +99,10 @@ def _printable(line):
 
 
 def _violation(words):
-    header, address, pc, program, before, after, *calls = words
+    header, address, pc, program, before, after, *rest = words
+    calls, pairs = rest[:CALLS], rest[CALLS:]
+    insns = [half for pair in pairs for half in (pair & 0xFFFFFFFF, pair >> 32)]
+    frames = insns[: header >> 16 & 15]
     access = "WRITE" if header >> 8 & 1 else "READ"
     depth = header >> 12 & 15
     return [
@@ -105,6 +110,7 @@ def _violation(words):
         f"CPU: {header >> 32} Program: {program}",
         f"Slot: {before:#x} -> {after:#x}",
         "Call trace:",
+        *(f"  program insn {insn}" for insn in frames),
         f"  {target.code(pc)}",
         *(f"  {target.code(call, is_return=True)}" for call in calls[:depth]),
     ]

@@ -1,20 +1,23 @@
 //! `cargo xtask qemu`: play scenarios and tell their story.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use ktap::item::{Expect, Item};
 
 use crate::calibrate;
 use crate::cli::{self, Qemu as Options};
 use crate::command::gdb;
+use crate::command::test::prog::ITEM;
 use crate::exit::Exit;
 use crate::guest::{Deadline, Next};
 use crate::items;
 use crate::judge::judge;
 use crate::machine::{Machine, Qemu, nearest};
+use crate::prog::{self, Linked};
 use crate::report::{plain, put};
-use crate::run::{Boot, Booted, Kernel};
+use crate::run::{Boot, Booted, Kernel, output_folder};
 use crate::symbol::Symbols;
 use crate::toolchain;
 
@@ -26,6 +29,8 @@ const FOUNDING: &str = "aa-fault";
 /// # Errors
 /// Wrong names, missing tools, a kernel that does not build.
 pub fn run(options: &Options) -> Result<Exit> {
+    // Before anything is built: a bad object is told at once.
+    let linked = options.prog.prog.as_ref().map(|_| prog::link(&options.prog)).transpose()?;
     let toolchain = toolchain::choose(&options.setup)?;
     let machine = Machine::from_options(&options.virt);
     if options.list {
@@ -38,11 +43,12 @@ pub fn run(options: &Options) -> Result<Exit> {
     let kernel = Kernel::build(&toolchain, machine.build)?;
     let items = items::read(&kernel.elf)?;
     let names = match options.scenarios.as_slice() {
+        [] if linked.is_some() => vec![ITEM.to_string()],
         [] => vec![FOUNDING.to_string()],
         names => names.to_vec(),
     };
     let mut selected = items::select(&items, &names)?;
-    if options.scenarios.is_empty() {
+    if options.scenarios.is_empty() && linked.is_none() {
         // The story, and not its explored relative.
         selected.retain(|item| item.name == FOUNDING);
     }
@@ -59,6 +65,10 @@ pub fn run(options: &Options) -> Result<Exit> {
     let symbols = Symbols::of(&kernel.elf);
     let measured = || calibrate::limit(&qemu, &machine, &kernel, &items);
     let mut exit = Exit::Passed;
+    let mut qemu_args = options.qemu_args.clone();
+    if let Some(linked) = &linked {
+        qemu_args.extend(prog::qemu_arguments(&handed_over(linked)?));
+    }
     for (number, group) in boots(&selected).into_iter().enumerate() {
         let boot = Boot {
             qemu: &qemu,
@@ -67,7 +77,7 @@ pub fn run(options: &Options) -> Result<Exit> {
             items: group,
             variant: &options.variant,
             words: vec!["story=1".into()],
-            qemu_args: options.qemu_args.clone(),
+            qemu_args: qemu_args.clone(),
             deadline: match options.timeout {
                 Some(seconds) => Deadline::fixed(Duration::from_secs(seconds)),
                 None => {
@@ -76,9 +86,20 @@ pub fn run(options: &Options) -> Result<Exit> {
             },
             log: if number == 0 { "qemu".into() } else { format!("qemu.{}", number + 1) },
         };
-        exit = exit.and(play(&boot, &symbols)?);
+        exit = exit.and(play(&boot, &symbols, linked.as_ref())?);
     }
     Ok(exit)
+}
+
+/// Writes the image of a program where QEMU finds it.
+fn handed_over(linked: &Linked) -> Result<PathBuf> {
+    let folder = output_folder();
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("{} cannot be made", folder.display()))?;
+    let file = folder.join("prog.image");
+    std::fs::write(&file, &linked.image)
+        .with_context(|| format!("{} cannot be written", file.display()))?;
+    Ok(file)
 }
 
 /// What can share a boot does; what must end badly has one of its own.
@@ -90,13 +111,15 @@ fn boots<'a>(items: &[&'a Item]) -> Vec<Vec<&'a Item>> {
 }
 
 /// One boot: its command line, its story, its verdict.
-fn play(boot: &Boot<'_>, symbols: &Symbols) -> Result<Exit> {
+fn play(boot: &Boot<'_>, symbols: &Symbols, linked: Option<&Linked>) -> Result<Exit> {
     let arguments: Vec<_> =
         boot.arguments().iter().map(|argument| quoted(&argument.to_string_lossy())).collect();
     put(&format!("$ {} {}\n", boot.qemu.path.display(), arguments.join(" ")));
     let booted = boot.run(|line, _| {
         if let Some(line) = told(line) {
-            put(&format!("{}\n", plain(line)));
+            let place = linked.and_then(|linked| linked.place_in(line));
+            let place = place.map_or(String::new(), |place| format!(" ({place})"));
+            put(&format!("{}{place}\n", plain(line)));
             for frame in symbols.of_line(line) {
                 put(&format!("      {frame}\n"));
             }

@@ -370,6 +370,24 @@ where
     }
 }
 
+impl Stats {
+    /// Wild accesses, by the kernel for a program and by programs themselves.
+    pub const fn violations(&self) -> u64 {
+        self.scratch_installs + self.lost_installs + self.own_faults
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mapped_pages, peak_pages, free_pages, scratch_installs, .. } = self;
+        write!(f, "pages={mapped_pages} peak={peak_pages} free={free_pages} ")?;
+        write!(f, "scratch={scratch_installs} violations={} ", self.violations())?;
+        let Self { spurious_faults, lock_failures, deferred_pages, .. } = self;
+        write!(f, "spurious={spurious_faults} lock_failures={lock_failures} ")?;
+        write!(f, "deferred={deferred_pages}")
+    }
+}
+
 impl From<RangeError> for CreateError {
     fn from(_: RangeError) -> Self {
         Self::NoMemory

@@ -69,6 +69,7 @@ fn violation(id: u8) -> Violation {
         slot_before: 0,
         slot_after: word,
         backtrace,
+        frames: Frames::default(),
     }
 }
 

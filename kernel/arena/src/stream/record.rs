@@ -6,7 +6,7 @@
 //! | kind | header bits | words |
 //! | --- | --- | --- |
 //! | 1, text | 8-23: length in bytes | the bytes, little-endian, padded with zeroes |
-//! | 2, violation | 8: write, 12-15: depth of the backtrace, 32-63: CPU | address, pc, program, slot before, slot after, 8 return addresses |
+//! | 2, violation | 8: write, 12-15: depth of the backtrace, 16-19: program frames, 32-63: CPU | address, pc, program, slot before, slot after, 8 return addresses, 8 instruction numbers in 4 words |
 
 use core::fmt;
 
@@ -48,8 +48,10 @@ pub struct Violation {
     pub slot_before: u64,
     /// The descriptor as the handler left it.
     pub slot_after: u64,
-    /// Who called.
+    /// Who called, in the kernel.
     pub backtrace: Backtrace,
+    /// Where the program's functions stood, if it is bytecode.
+    pub frames: Frames,
 }
 
 /// Return addresses, innermost first; those beyond [`Backtrace::MOST`] are left out.
@@ -59,8 +61,25 @@ pub struct Backtrace {
     depth: u8,
 }
 
+/// Instructions at which a program's functions stand, innermost first; those beyond [`Frames::MOST`]
+/// are left out.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Frames {
+    insns: [u32; Self::MOST],
+    depth: u8,
+}
+
+/// A place in code, for [`Violation::render`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Code {
+    /// Number of an instruction of the program.
+    Program(u32),
+    /// An address in the kernel.
+    Kernel(u64),
+}
+
 /// Words of a violation, header included.
-pub(super) const VIOLATION_WORDS: usize = 6 + Backtrace::MOST;
+pub(super) const VIOLATION_WORDS: usize = 6 + Backtrace::MOST + Frames::MOST / 2;
 
 const TEXT: u64 = 1;
 const VIOLATION: u64 = 2;
@@ -99,25 +118,52 @@ impl Backtrace {
     }
 }
 
+impl Frames {
+    /// Most frames that are kept: as many as a program can have.
+    pub const MOST: usize = 8;
+
+    /// The first few of `insns`.
+    pub fn new(insns: impl Iterator<Item = u32>) -> Self {
+        let mut frames = Self::default();
+        for (place, insn) in frames.insns.iter_mut().zip(insns) {
+            *place = insn;
+            frames.depth += 1;
+        }
+        frames
+    }
+
+    /// The instructions, innermost first.
+    pub fn as_slice(&self) -> &[u32] {
+        &self.insns[..usize::from(self.depth)]
+    }
+
+    fn words(&self) -> [u64; Self::MOST / 2] {
+        let (pairs, _) = self.insns.as_chunks::<2>();
+        core::array::from_fn(|n| u64::from(pairs[n][0]) | u64::from(pairs[n][1]) << 32)
+    }
+}
+
 impl Violation {
     /// Writes the report as text, in the wording of Linux's `bpf_prog_report_arena_violation`
-    /// and `bpf_stream_stage_dump_stack` where they say the same. `print_pc` prints one code
-    /// address, with its symbol where it knows one.
+    /// and `bpf_stream_stage_dump_stack` where they say the same. `print` prints one place
+    /// in code on a line, with its symbol where it knows one: the program's first, then the kernel's.
     ///
     /// # Errors
-    /// What `out` or `print_pc` return.
+    /// What `out` or `print` return.
     pub fn render(
         &self,
         out: &mut dyn fmt::Write,
-        print_pc: &mut dyn FnMut(&mut dyn fmt::Write, u64) -> fmt::Result,
+        print: &mut dyn FnMut(&mut dyn fmt::Write, Code) -> fmt::Result,
     ) -> fmt::Result {
         let access = if self.write { "WRITE" } else { "READ" };
         writeln!(out, "ERROR: Arena {access} access at unmapped address {:#x}", self.address)?;
         writeln!(out, "CPU: {} Program: {}", self.cpu, self.program)?;
         writeln!(out, "Slot: {:#x} -> {:#x}", self.slot_before, self.slot_after)?;
         writeln!(out, "Call trace:")?;
-        for &pc in core::iter::once(&self.pc).chain(self.backtrace.as_slice()) {
-            print_pc(out, pc)?;
+        let frames = self.frames.as_slice().iter().map(|&insn| Code::Program(insn));
+        let calls = core::iter::once(&self.pc).chain(self.backtrace.as_slice());
+        for code in frames.chain(calls.map(|&pc| Code::Kernel(pc))) {
+            print(out, code)?;
             writeln!(out)?;
         }
         writeln!(out)
@@ -148,12 +194,12 @@ pub(super) fn encode_text(slot: Slot<'_>, text: &[u8]) {
 }
 
 pub(super) fn encode_violation(slot: Slot<'_>, violation: &Violation) {
-    let Violation { write, address, pc, program, cpu, slot_before, slot_after, backtrace } =
+    let Violation { write, address, pc, program, cpu, slot_before, slot_after, backtrace, frames } =
         *violation;
-    let [a, b, c, d, e, f, g, h] = backtrace.addresses;
-    let words = [address, pc, program, slot_before, slot_after, a, b, c, d, e, f, g, h];
-    slot.fill(words.into_iter());
-    let flags = u64::from(write) << 8 | u64::from(backtrace.depth) << 12;
+    let words = [address, pc, program, slot_before, slot_after];
+    slot.fill(words.into_iter().chain(backtrace.addresses).chain(frames.words()));
+    let depths = u64::from(backtrace.depth) << 12 | u64::from(frames.depth) << 16;
+    let flags = u64::from(write) << 8 | depths;
     slot.publish(VIOLATION | flags | u64::from(cpu) << 32);
 }
 
@@ -179,6 +225,8 @@ fn decode_violation(header: u64, word: impl Fn(usize) -> u64) -> Violation {
     for index in 0..(header >> 12 & 0xf) as usize {
         backtrace.push(word(6 + index));
     }
+    let insns = (0..usize::min((header >> 16 & 0xf) as usize, Frames::MOST))
+        .map(|index| (word(6 + Backtrace::MOST + index / 2) >> (32 * (index % 2))) as u32);
     Violation {
         write: header >> 8 & 1 == 1,
         address: word(1),
@@ -188,6 +236,7 @@ fn decode_violation(header: u64, word: impl Fn(usize) -> u64) -> Violation {
         slot_before: word(4),
         slot_after: word(5),
         backtrace,
+        frames: Frames::new(insns),
     }
 }
 
@@ -198,6 +247,12 @@ fn text_len(header: u64) -> usize {
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_bytes(), f)
+    }
+}
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
     }
 }
 

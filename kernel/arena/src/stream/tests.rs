@@ -28,6 +28,7 @@ fn violation() -> Violation {
         slot_before: 0,
         slot_after: 0x0060_0000_4100_0703,
         backtrace,
+        frames: Frames::new([12, 3].into_iter()),
     }
 }
 
@@ -46,6 +47,7 @@ fn a_violation_comes_out_as_it_went_in() {
     let stream = Stream::with_capacity(1000).unwrap();
     let mut other = Violation { write: false, cpu: u32::MAX, ..violation() };
     (3..Backtrace::MOST).for_each(|_| assert!(other.backtrace.push(u64::MAX)));
+    other.frames = Frames::new(core::iter::repeat(u32::MAX));
     assert!(stream.put_violation(&violation()) && stream.put_violation(&other));
     let read: Vec<Record> = stream.reader().unwrap().collect();
     assert_eq!(read, [Record::Violation(violation()), Record::Violation(other)]);
@@ -55,7 +57,11 @@ fn a_violation_comes_out_as_it_went_in() {
 fn a_violation_reads_as_linux_words_it() {
     let render = |violation: &Violation| {
         let mut text = String::new();
-        violation.render(&mut text, &mut |out, pc| write!(out, "<{pc:#x}>")).unwrap();
+        let written = violation.render(&mut text, &mut |out, code| match code {
+            Code::Program(insn) => write!(out, "<{insn}>"),
+            Code::Kernel(pc) => write!(out, "<{pc:#x}>"),
+        });
+        written.unwrap();
         text
     };
     assert_eq!(
@@ -63,7 +69,7 @@ fn a_violation_reads_as_linux_words_it() {
         "ERROR: Arena WRITE access at unmapped address 0x100000040\n\
          CPU: 3 Program: 7\n\
          Slot: 0x0 -> 0x60000041000703\n\
-         Call trace:\n<0xffff000040201234>\n<0x10>\n<0x20>\n<0x30>\n\n"
+         Call trace:\n<12>\n<3>\n<0xffff000040201234>\n<0x10>\n<0x20>\n<0x30>\n\n"
     );
     let read = Violation { write: false, address: 0, ..violation() };
     assert!(render(&read).starts_with("ERROR: Arena READ access at unmapped address 0x0\n"));
@@ -272,6 +278,7 @@ fn from(cpu: u32, number: u64) -> Record {
         slot_before: word,
         slot_after: word,
         backtrace,
+        frames: Frames::new((0..number % 9).map(|insn| insn as u32)),
     })
 }
 

@@ -45,9 +45,10 @@ mod zero_then_publish;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use arena::addr::{PAGE_SIZE, VirtAddr};
-use arena::stream::{Record, Violation};
+use arena::stream::{Code as Place, Record, Violation};
 
 use crate::mem::arena::KernelArena;
 use crate::prog::program::{Code, Program};
@@ -85,13 +86,21 @@ fn drain_violations(ctx: &Ctx, program: &Program) -> Vec<Violation> {
         let Record::Violation(violation) = record else { continue };
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = violation.render(&mut text, &mut |out, pc| write!(out, "  bt {pc:#018x}"));
+        let _ = violation.render(&mut text, &mut print_code);
         for line in text.lines().filter(|line| !line.is_empty()) {
             ctx.story(format_args!("stderr of {}: {line}", program.name()));
         }
         all.push(violation);
     }
     all
+}
+
+/// One line of a violation's call trace. The host finds the symbols of `bt` addresses.
+pub fn print_code(out: &mut dyn fmt::Write, code: Place) -> fmt::Result {
+    match code {
+        Place::Program(insn) => write!(out, "  insn {insn}"),
+        Place::Kernel(pc) => write!(out, "  bt {pc:#018x}"),
+    }
 }
 
 /// Tells what the program printed, if the scenario has a story; returns the number of records.

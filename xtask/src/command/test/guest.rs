@@ -54,6 +54,8 @@ pub fn jobs<'a>(bench: Bench<'a>, selection: &Selection) -> Vec<Job<'a>> {
             .items
             .iter()
             .filter(|item| item.explored == explored && item.expect == Expect::Pass)
+            // Without a program it has nothing to run; see `prog`.
+            .filter(|item| item.name != super::prog::ITEM)
             .filter(|item| wanted(item, None, &item.expect))
             .collect();
         if let Some(seed) = bench.seed {

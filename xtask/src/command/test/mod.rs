@@ -8,6 +8,8 @@ mod hang;
 mod host;
 mod judges;
 mod midway;
+mod mix;
+pub mod prog;
 mod select;
 mod steps;
 mod timing;
@@ -149,10 +151,12 @@ impl Bed<'_> {
         }
         let mut own = selftest::jobs(&self.qemu, release, &self.items);
         own.extend(explore::jobs(&self.qemu, release, &self.items));
+        own.extend(prog::jobs(&self.qemu, release, &self.items));
         own.extend(hang::jobs(&self.qemu, release, &self.items));
         own.extend(walker::jobs(&self.qemu, release, &self.items));
         own.push(steps::job(&self.toolchain, &self.qemu, &self.items));
         own.push(midway::job(&self.qemu, release, &self.items));
+        own.extend(mix::jobs(&self.qemu, release, &self.items, seed, self.options.long));
         own.extend(debugger::jobs(&self.options.setup, &self.qemu, release, &self.items)?);
         own.retain(|job| {
             let label = job.name.split('/').next().unwrap_or_default();

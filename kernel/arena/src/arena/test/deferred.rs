@@ -1,3 +1,5 @@
+//! Frees that wait for a worker.
+
 use super::*;
 use crate::arena::Freed;
 

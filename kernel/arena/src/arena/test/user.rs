@@ -1,3 +1,5 @@
+//! The user window: first touches, and frees that clear both windows.
+
 use super::*;
 use crate::addr::VirtAddr;
 use crate::pte::{Access, Attributes};
