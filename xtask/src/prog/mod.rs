@@ -51,10 +51,10 @@ pub fn link(options: &Prog) -> Result<Linked> {
     link_bytes(&bytes, options).with_context(|| format!("{}", path.display()))
 }
 
-/// [`link`] for the contents of an object file.
+/// [`link()`] for the contents of an object file.
 ///
 /// # Errors
-/// As [`link`].
+/// As [`link()`].
 pub fn link_bytes(bytes: &[u8], options: &Prog) -> Result<Linked> {
     let object = elf::Object::parse(bytes)?;
     let layout = data::Layout::of(&object)?;
