@@ -64,10 +64,27 @@ impl KernelArena {
     /// # Errors
     /// As [`KernelArena::create`].
     pub fn create_with<P: Protocol>(max_pages: u32) -> Result<Arc<Self>, CreateError> {
+        Self::create_in::<P>(max_pages, FULL_PAGES)
+    }
+
+    /// The same with a window of `window_pages`: a small one is made and unmade a hundred times as
+    /// fast. For the lab, which does so in every schedule; a program could point outside of it.
+    ///
+    /// # Errors
+    /// As [`KernelArena::create`].
+    pub fn create_in<P: Protocol>(
+        max_pages: u32,
+        window_pages: u32,
+    ) -> Result<Arc<Self>, CreateError> {
         let room = take_room().ok_or(CreateError::NoMemory)?;
         // The level 1 table above the windows is made at boot, so two creations touch no common
         // slot and need no lock.
-        match Arena::<P, Machine>::create(Machine, kmap::root(), window(room), max_pages) {
+        match Arena::<P, Machine>::create(
+            Machine,
+            kmap::root(),
+            window(room, window_pages),
+            max_pages,
+        ) {
             Ok(arena) => Self::house(room, arena),
             Err(error) => {
                 give_room_back(room);
@@ -149,15 +166,15 @@ impl Drop for KernelArena {
 pub fn place(va: VirtAddr) -> Option<Place> {
     let offset = va.get().checked_sub(FIRST_BASE.get() - (STRIDE / 2))?;
     let room = u32::try_from(offset / STRIDE).ok().filter(|&room| room < ROOMS)?;
-    match window(room).zone(va) {
+    match window(room, FULL_PAGES).zone(va) {
         Zone::Outside => None,
         zone => Some(Place { room, zone }),
     }
 }
 
-fn window(room: u32) -> Window {
+fn window(room: u32, pages: u32) -> Window {
     let base = FIRST_BASE.offset(u64::from(room) * STRIDE);
-    Window::new(base, FULL_PAGES, USER_BASE).expect("rooms are aligned")
+    Window::new(base, pages, USER_BASE).expect("rooms are aligned")
 }
 
 fn take_room() -> Option<u32> {

@@ -52,6 +52,7 @@ use core::fmt;
 use arena::addr::{PAGE_SIZE, VirtAddr};
 use arena::stream::{Code as Place, Record, Violation};
 
+use crate::lab::variant::VariantEntry;
 use crate::mem::arena::KernelArena;
 use crate::prog::program::{Code, Program};
 use crate::runner::{Ctx, Failure, Outcome, claim};
@@ -61,9 +62,17 @@ const PAGES: u32 = 64;
 
 /// An arena of the run's variant.
 fn new_arena(ctx: &Ctx) -> Result<Arc<KernelArena>, Failure> {
-    let variant = super::variant::find(ctx.variant())
-        .ok_or_else(|| Failure::new(alloc::format!("no variant {}", ctx.variant())))?;
-    (variant.create)(PAGES).map_err(Failure::of("arena"))
+    (variant_of(ctx)?.create)(PAGES).map_err(Failure::of("arena"))
+}
+
+/// The same with a small window, for races that make and unmake one in every schedule.
+fn new_small_arena(ctx: &Ctx) -> Result<Arc<KernelArena>, Failure> {
+    (variant_of(ctx)?.create_small)(PAGES).map_err(Failure::of("arena"))
+}
+
+fn variant_of(ctx: &Ctx) -> Result<&'static VariantEntry, Failure> {
+    super::variant::find(ctx.variant())
+        .ok_or_else(|| Failure::new(alloc::format!("no variant {}", ctx.variant())))
 }
 
 /// A program of a scenario, loaded with `arena`.

@@ -12,7 +12,7 @@ use arena::step::StepPoint;
 use spin::Mutex;
 
 use super::stage::Stage;
-use super::{new_arena, page};
+use super::{new_small_arena, page};
 use crate::lab::race::{Ground, Race};
 use crate::lab::{engine, explore};
 use crate::mem::arena::KernelArena;
@@ -44,7 +44,7 @@ impl Race for Actors<'_> {
         worker::work();
         self.frames.store(frame::in_use(), Ordering::Relaxed);
         let arena = engine::with_real_frames(|| {
-            let arena = new_arena(self.ctx)?;
+            let arena = new_small_arena(self.ctx)?;
             arena.alloc(Some(page(&arena, 2)), 3).map_err(Failure::of("alloc"))?;
             for index in [2, 4] {
                 arena.free_later(page(&arena, index), 1).map_err(Failure::of("free"))?;
@@ -80,12 +80,7 @@ fn teardown_vs_deferred(ctx: &Ctx) -> Outcome {
     let ground = Ground { frames: 0, ..stage.ground(2) };
     let (frames, left) = (AtomicU64::new(0), AtomicU64::new(0));
     let actors = Actors { ctx, arena: Mutex::new(None), frames, left };
-    let mut options = *ctx.lab();
-    if cfg!(debug_assertions) {
-        // A schedule looks at a million descriptors, a second's work for unoptimised code.
-        options.bound = 0;
-    }
-    explore::run_as(ctx, &options, &ground, &actors)?;
+    explore::run(ctx, &ground, &actors)?;
     let left = actors.left.load(Ordering::Relaxed);
     ctx.note(format_args!("{left} schedules in which pages were left for the teardown"));
     Ok(())

@@ -13,7 +13,7 @@ use arena::step::StepPoint;
 use spin::Mutex;
 
 use super::stage::Stage;
-use super::{new_arena, page};
+use super::{new_small_arena, page};
 use crate::lab::race::{self, Ground, Race};
 use crate::lab::{engine, explore};
 use crate::mem::arena::KernelArena;
@@ -79,7 +79,7 @@ impl Race for Actors<'_> {
     fn reset(&self) -> Outcome {
         self.frames.store(frame::in_use(), Ordering::Relaxed);
         let scene = engine::with_real_frames(|| {
-            let arena = new_arena(self.ctx)?;
+            let arena = new_small_arena(self.ctx)?;
             let program =
                 Program::load_with_streams("write-wild", &CODE, Some(arena.clone()), STREAM)
                     .map_err(Failure::of_debug("program"))?;
@@ -131,12 +131,7 @@ fn teardown_vs_fault(ctx: &Ctx) -> Outcome {
         torn_down_inside: AtomicBool::new(false),
         refused: AtomicU64::new(0),
     };
-    let mut options = *ctx.lab();
-    if cfg!(debug_assertions) {
-        // A schedule looks at a million descriptors, a second's work for unoptimised code.
-        options.bound = 0;
-    }
-    explore::run_as(ctx, &options, &ground, &actors)?;
+    explore::run(ctx, &ground, &actors)?;
     let refused = actors.refused.load(Ordering::Relaxed);
     ctx.note(format_args!("{refused} schedules in which the teardown came first"));
     drop(actors.stage);

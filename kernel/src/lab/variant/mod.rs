@@ -79,6 +79,8 @@ pub struct VariantEntry {
     pub name: &'static str,
     /// Makes an arena under it.
     pub create: Create,
+    /// Makes one with a small window.
+    pub create_small: Create,
 }
 
 /// Every protocol of this image.
@@ -110,8 +112,8 @@ pub const VARIANTS: &[VariantEntry] = &[
     entry::<DropsDeferred>(),
     entry::<KernelOnlyUnmap>(),
     entry::<ScratchForUsers>(),
-    VariantEntry { name: HASTY_TEARDOWN, create: KernelArena::create },
-    VariantEntry { name: FIND_BY_UNWIND, create: KernelArena::create },
+    of_default(HASTY_TEARDOWN),
+    of_default(FIND_BY_UNWIND),
 ];
 
 /// The abort handler finds the running program by its frame records, as Linux 7.2.13 does; the
@@ -153,5 +155,18 @@ pub fn unwinds_to_program(frame: &TrapFrame) -> bool {
 }
 
 const fn entry<P: Protocol>() -> VariantEntry {
-    VariantEntry { name: P::NAME, create: KernelArena::create_with::<P> }
+    let (create, create_small) = (KernelArena::create_with::<P>, create_small::<P>);
+    VariantEntry { name: P::NAME, create, create_small }
+}
+
+/// A variant that the protocol has no part in.
+const fn of_default(name: &'static str) -> VariantEntry {
+    VariantEntry { name, ..entry::<TombstoneProtocol>() }
+}
+
+/// Pages of a small window: 4 MiB.
+const SMALL_PAGES: u32 = 1024;
+
+fn create_small<P: Protocol>(max_pages: u32) -> Result<Arc<KernelArena>, CreateError> {
+    KernelArena::create_in::<P>(max_pages, SMALL_PAGES)
 }
