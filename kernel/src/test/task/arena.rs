@@ -57,9 +57,9 @@ item! {
 fn never_calls(_: &Ctx) -> Outcome {
     let ended = run(&[(&user::WAIT, 9), (&user::TELL, 9)], Some(&small_arena()?))?;
     claim!(ended.len() == 2, "{} tasks ended", ended.len());
-    claim!(ended[0].end == End::Exited(0), "the teller found {:?}", ended[0].end);
-    claim!(ended[1].end == End::Exited(9), "the waiter: {:?}", ended[1].end);
-    claim!(ended[1].preemptions > 0, "the waiter was never preempted");
+    claim!(ended[1].end == End::Exited(0), "the teller found {:?}", ended[1].end);
+    claim!(ended[0].end == End::Exited(9), "the waiter: {:?}", ended[0].end);
+    claim!(ended[0].preemptions > 0, "the waiter was never preempted");
     Ok(())
 }
 
@@ -67,8 +67,8 @@ fn only_calls(_: &Ctx) -> Outcome {
     let arena = KernelArena::create(512).map_err(Failure::of_debug("an arena cannot be made"))?;
     let ended = run(&[(&user::CALL_ON, 9), (&user::TELL, 9)], Some(&arena))?;
     claim!(ended.len() == 2, "{} tasks ended", ended.len());
-    claim!(ended[1].end == End::Exited(0), "the caller: {:?}", ended[1].end);
-    claim!(ended[1].preemptions > 0, "the caller was never preempted");
+    claim!(ended[0].end == End::Exited(0), "the caller: {:?}", ended[0].end);
+    claim!(ended[0].preemptions > 0, "the caller was never preempted");
     Ok(())
 }
 

@@ -180,10 +180,10 @@ fn crash_of(program: &'static Program, argument: u64) -> Result<String, Failure>
 /// Runs a task beside one that keeps values in its memory, which must not notice.
 fn beside_another(program: &'static Program, argument: u64) -> Result<Ended, Failure> {
     let mut ended = run(&[(&user::REMEMBER, 7), (program, argument)], None)?;
-    let (other, first) = (ended.pop(), ended.pop());
-    let (Some(other), Some(first)) = (other, first) else {
+    let (second, first) = (ended.pop(), ended.pop());
+    let (Some(ended), Some(other)) = (second, first) else {
         return Err(Failure::new("two tasks did not end as two".into()));
     };
     claim!(other.end == End::Exited(0), "the other task noticed: {:?}", other.end);
-    Ok(first)
+    Ok(ended)
 }

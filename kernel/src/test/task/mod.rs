@@ -107,8 +107,8 @@ fn registers(_: &Ctx) -> Outcome {
     let programs =
         [(&user::REGISTERS, 0x1111 << 40), (&user::REGISTERS, 0x2222 << 40), (&user::TELL, 1)];
     let ended = run(&programs, Some(&small_arena()?))?;
-    claim!(ended[0].end == End::Exited(0), "the teller: {:?}", ended[0].end);
-    for task in &ended[1..] {
+    claim!(ended[2].end == End::Exited(0), "the teller: {:?}", ended[2].end);
+    for task in &ended[..2] {
         claim!(task.end == End::Exited(0), "{}: {:?}", task.name, task.end);
         claim!(task.preemptions > 0, "never preempted");
     }
@@ -234,18 +234,24 @@ fn give_back(number: u64) -> u64 {
     next
 }
 
-/// Runs a program with its argument each as a task on this CPU, in turn.
+/// Names of the tasks of one run: in this order the ends are returned.
+const NAMES: [&str; 4] = ["1st", "2nd", "3rd", "4th"];
+
+/// Runs up to four programs, each with its argument and as a task of its own, on this CPU, in turn.
+/// The ends are in the order of the programs: which task ends first is up to the tick.
 fn run(
     programs: &[(&Program, u64)],
     arena: Option<&Arc<KernelArena>>,
 ) -> Result<Vec<Ended>, Failure> {
     let mut schedule = Schedule::new();
-    for (program, argument) in programs {
-        let task = Task::create("task", program, *argument, arena.cloned());
+    for ((program, argument), name) in programs.iter().zip(NAMES) {
+        let task = Task::create(name, program, *argument, arena.cloned());
         let task = task.map_err(Failure::of("a task cannot be made"))?;
         schedule.add(task).map_err(Failure::of("a task cannot be scheduled"))?;
     }
-    Ok(schedule.run())
+    let mut ended = schedule.run();
+    ended.sort_unstable_by_key(|task| task.name);
+    Ok(ended)
 }
 
 /// An arena of [`PAGES`].
