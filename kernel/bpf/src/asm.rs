@@ -180,6 +180,11 @@ impl Asm {
         self.jump_by(Insn::new(class::JMP | op | X, dst, src, 0, 0), to, false)
     }
 
+    /// Any other jump to `to`.
+    pub fn jump_class(&mut self, insn: Insn, to: Label) -> &mut Self {
+        self.jump_by(insn, to, false)
+    }
+
     /// Goes on at `to` when the run's loops are used up.
     pub fn may_goto(&mut self, to: Label) -> &mut Self {
         self.jump_by(Insn::new(MAY_GOTO, 0, 0, 0, 0), to, false)

@@ -5,7 +5,7 @@
 //! run into, functions nest at most [`FRAMES`] deep, and nothing is unreachable; no
 //! register is used before it is set; every load and store goes to the arena, to a byte of the stack
 //! that exists, or reads a word of the context; kernel functions get arguments of the kinds that they
-//! take; no address of the stack or the context gets into the arena or out of the program.
+//! take; no address of the stack or the context is stored in the arena, returned, or calculated with.
 //!
 //! What it does not promise, and is no full verifier for: that the program ends (a run has a budget),
 //! that an arena access meets a mapped page (it is stepped over or recovered, and reported), that a
@@ -135,10 +135,23 @@ struct Caller {
 impl Check<'_> {
     /// Looks at the function that begins at `entry` with what it is called with; returns r0.
     fn function(&mut self, entry: usize, state: State) -> Result<Kind, Rejection> {
-        let at = |insn, reason| Rejection { insn, reason };
         if self.frames.len() >= FRAMES {
-            return Err(at(entry, Reason::Depth));
+            return Err(Rejection { insn: entry, reason: Reason::Depth });
         }
+        loop {
+            // A slot of a caller counts as written from its first write on. What was read from it
+            // before, in a loop around that write, was looked at too kindly: once more.
+            let before = self.written();
+            let result = self.walk(entry, state.clone())?;
+            if self.written() == before {
+                return Ok(result);
+            }
+        }
+    }
+
+    /// Follows all paths of a function once.
+    fn walk(&mut self, entry: usize, state: State) -> Result<Kind, Rejection> {
+        let at = |insn, reason| Rejection { insn, reason };
         let no_memory = at(entry, Reason::NoMemory);
         let mut known: Vec<Option<State>> = filled(self.insns.len(), None).ok_or(no_memory)?;
         let mut todo: Vec<(usize, State)> = Vec::new();
@@ -186,6 +199,11 @@ impl Check<'_> {
         }
         // A function that never returns leaves nothing behind it to look at with this.
         Ok(result.unwrap_or(Kind::Unset))
+    }
+
+    /// How many slots of callers were written so far.
+    fn written(&self) -> u32 {
+        self.frames.iter().map(|caller| caller.written.count_ones()).sum()
     }
 }
 

@@ -37,6 +37,9 @@ struct Run<'a, M> {
     loops: u64,
 }
 
+/// Why an instruction ends the run; it takes the instruction's index.
+type Why = fn(usize) -> Stop;
+
 /// Where a run goes on.
 enum Flow {
     Next,
@@ -105,12 +108,12 @@ impl<M: Machine> Run<'_, M> {
             class::JMP | class::JMP32 => return self.jump(at, insn),
             class::LDX => {
                 self.trace.note(self.depth, at);
-                let value = self.load(insn).ok_or(bad)?;
+                let value = self.load(insn).map_err(|why| why(at))?;
                 self.write(dst, Some(value), bad)?;
             }
             class::ST | class::STX => {
                 self.trace.note(self.depth, at);
-                self.store(insn).ok_or(bad)?;
+                self.store(insn).map_err(|why| why(at))?;
             }
             _ => {
                 let high = self.insns.get(at + 1).filter(|_| insn.code == insn::LD_IMM64);
@@ -200,19 +203,19 @@ impl<M: Machine> Run<'_, M> {
         Some(at)
     }
 
-    fn load(&mut self, insn: Insn) -> Option<u64> {
+    fn load(&mut self, insn: Insn) -> Result<u64, Why> {
         let (base, width) = (self.regs[usize::from(insn.src())], Width::of(insn.code));
         let value = self.read(base, insn.off, width, false)?;
         match (insn.mode(), width) {
-            (mode::MEM, _) => Some(value),
-            (mode::MEMSX, Width::Byte) => Some(value as i8 as u64),
-            (mode::MEMSX, Width::Half) => Some(value as i16 as u64),
-            (mode::MEMSX, Width::Word) => Some(value as i32 as u64),
-            _ => None,
+            (mode::MEM, _) => Ok(value),
+            (mode::MEMSX, Width::Byte) => Ok(value as i8 as u64),
+            (mode::MEMSX, Width::Half) => Ok(value as i16 as u64),
+            (mode::MEMSX, Width::Word) => Ok(value as i32 as u64),
+            _ => Err(Stop::Bad),
         }
     }
 
-    fn store(&mut self, insn: Insn) -> Option<()> {
+    fn store(&mut self, insn: Insn) -> Result<(), Why> {
         let (base, width) = (self.regs[usize::from(insn.dst())], Width::of(insn.code));
         match (insn.mode(), insn.class()) {
             (mode::MEM, class::ST) => {
@@ -222,16 +225,16 @@ impl<M: Machine> Run<'_, M> {
                 self.put(base, insn.off, width, self.regs[usize::from(insn.src())], false)
             }
             (mode::ATOMIC, class::STX) => self.change(insn, width),
-            _ => None,
+            _ => Err(Stop::Bad),
         }
     }
 
-    fn change(&mut self, insn: Insn, width: Width) -> Option<()> {
+    fn change(&mut self, insn: Insn, width: Width) -> Result<(), Why> {
         let (dst, src) = (usize::from(insn.dst()), usize::from(insn.src()));
         match insn.imm {
             atomic::LOAD_ACQUIRE => {
                 let value = self.read(self.regs[src], insn.off, width, true)?;
-                return self.write(dst, Some(value), Stop::Aborted).ok();
+                return self.take(dst, value);
             }
             atomic::STORE_RELEASE => {
                 return self.put(self.regs[dst], insn.off, width, self.regs[src], true);
@@ -241,7 +244,7 @@ impl<M: Machine> Run<'_, M> {
         let mask = match width {
             Width::Word => u64::from(u32::MAX),
             Width::Double => u64::MAX,
-            Width::Byte | Width::Half => return None,
+            Width::Byte | Width::Half => return Err(Stop::Bad),
         };
         let op = match insn.imm & !atomic::FETCH {
             atomic::ADD => AtomicOp::Add,
@@ -250,41 +253,56 @@ impl<M: Machine> Run<'_, M> {
             atomic::XOR => AtomicOp::Xor,
             _ if insn.imm == atomic::XCHG => AtomicOp::Exchange,
             _ if insn.imm == atomic::CMPXCHG => AtomicOp::CompareExchange(self.regs[0] & mask),
-            _ => return None,
+            _ => return Err(Stop::Bad),
         };
         if memory::is_private(self.regs[dst]) {
-            return None;
+            return Err(Stop::Stray);
         }
         let at = ArenaOffset::of(self.regs[dst], insn.off);
-        let old = self.machine.atomic(at, width, op, self.regs[src] & mask)?;
+        let old = self.machine.atomic(at, width, op, self.regs[src] & mask);
+        let old = old.ok_or(Stop::Unaligned as Why)?;
         match op {
             AtomicOp::CompareExchange(_) => self.regs[0] = old,
-            _ if insn.imm & atomic::FETCH != 0 => self.write(src, Some(old), Stop::Aborted).ok()?,
+            _ if insn.imm & atomic::FETCH != 0 => self.take(src, old)?,
             _ => {}
         }
-        Some(())
+        Ok(())
     }
 
-    fn read(&mut self, base: u64, off: i16, width: Width, ordered: bool) -> Option<u64> {
+    /// Puts what an atomic found into a register.
+    fn take(&mut self, register: usize, value: u64) -> Result<(), Why> {
+        self.write(register, Some(value), Stop::Aborted).map_err(|_| Stop::Bad as Why)
+    }
+
+    fn read(&mut self, base: u64, off: i16, width: Width, ordered: bool) -> Result<u64, Why> {
         if !memory::is_private(base) {
-            return Some(self.machine.load(ArenaOffset::of(base, off), width, ordered));
+            return Ok(self.machine.load(ArenaOffset::of(base, off), width, ordered));
         }
         let address = base.wrapping_add_signed(off.into());
         let in_ctx = address.wrapping_sub(CTX_BASE);
-        if in_ctx < 8 * CTX_WORDS as u64 {
+        let value = if in_ctx < 8 * CTX_WORDS as u64 {
             let whole = width == Width::Double && in_ctx.is_multiple_of(8);
-            return whole.then(|| self.ctx[(in_ctx / 8) as usize]);
-        }
-        self.stacks.load(address, width)
+            whole.then(|| self.ctx[(in_ctx / 8) as usize])
+        } else {
+            self.stacks.load(address, width)
+        };
+        value.ok_or(Stop::Stray)
     }
 
-    fn put(&mut self, base: u64, off: i16, width: Width, value: u64, ordered: bool) -> Option<()> {
+    fn put(
+        &mut self,
+        base: u64,
+        off: i16,
+        width: Width,
+        value: u64,
+        ordered: bool,
+    ) -> Result<(), Why> {
         if memory::is_private(base) {
             let address = base.wrapping_add_signed(off.into());
-            return self.stacks.store(address, width, value);
+            return self.stacks.store(address, width, value).ok_or(Stop::Stray);
         }
         self.machine.store(ArenaOffset::of(base, off), width, value, ordered);
-        Some(())
+        Ok(())
     }
 }
 
@@ -318,5 +336,7 @@ fn immediate(low: Insn, high: Insn) -> Option<u64> {
     }
 }
 
+#[cfg(test)]
+mod conformance;
 #[cfg(test)]
 mod tests;

@@ -17,4 +17,5 @@ pub mod image;
 pub mod insn;
 pub mod interp;
 pub mod kfunc;
+pub mod random;
 pub mod vm;

@@ -112,6 +112,11 @@ pub enum Stop {
     Aborted,
     /// An instruction that no checked program has; its index.
     Bad(usize),
+    /// An atomic at an address that is no multiple of its width.
+    Unaligned(usize),
+    /// An access to what looks like the stack or the context and is no part of it: arithmetic on an
+    /// arena pointer led there.
+    Stray(usize),
 }
 
 /// Where a run stands, for whoever interrupts it: the abort handler on the same CPU. Written before
@@ -155,6 +160,8 @@ impl fmt::Display for Stop {
             Self::Budget => f.write_str("the instruction budget is spent"),
             Self::Aborted => f.write_str("the program was aborted"),
             Self::Bad(insn) => write!(f, "instruction {insn} is none that a checked program has"),
+            Self::Unaligned(insn) => write!(f, "the atomic of instruction {insn} is not aligned"),
+            Self::Stray(insn) => write!(f, "instruction {insn} accesses neither stack nor arena"),
         }
     }
 }

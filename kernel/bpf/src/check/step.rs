@@ -1,7 +1,7 @@
 //! What one instruction does to kinds.
 
 use super::types::{Kind, State};
-use super::{Caller, Check, Reason, Rejection, form};
+use super::{Caller, Check, Reason, Rejection, form, types};
 use crate::insn::{
     self, ADDR_SPACE_CAST, CAST_KERN, Insn, Reg, Width, alu, atomic, call, class, jmp, mode, wide,
 };
@@ -117,7 +117,7 @@ impl Check<'_> {
         let written = caller.map_or(0, |caller| caller.written);
         for (n, slot) in state.slots.iter_mut().enumerate() {
             if written & 1 << n != 0 {
-                *slot = Kind::Scalar;
+                *slot = slot.smeared();
             }
         }
         Ok(())
@@ -133,8 +133,11 @@ impl Check<'_> {
             }
             Kind::Stack { frame, offset } => {
                 let (first, last) = slots(offset, off, width)?;
-                let is_slot = width == Width::Double && first == last;
-                Ok(if is_slot { self.slot(frame, first, state) } else { Kind::Scalar })
+                if width == Width::Double && first == last {
+                    return Ok(self.slot(frame, first, state));
+                }
+                let parts = (first..=last).map(|slot| self.slot(frame, slot, state).smeared());
+                Ok(parts.fold(Kind::Scalar, types::join))
             }
             kind => Err(Reason::NoPointer(base, kind)),
         }
@@ -160,9 +163,13 @@ impl Check<'_> {
                 if kind.is_private() && !whole {
                     return Err(Reason::Leak(source, kind));
                 }
-                let kept = if whole { kind } else { Kind::Scalar };
                 match self.frames.get_mut(usize::from(frame)) {
-                    None => state.slots[first..=last].fill(kept),
+                    None if whole => state.slots[first] = kind,
+                    None => {
+                        for slot in &mut state.slots[first..=last] {
+                            *slot = slot.smeared();
+                        }
+                    }
                     // Another frame's slots are not followed, so no pointer goes there.
                     Some(_) if kind.is_private() => return Err(Reason::Leak(source, kind)),
                     Some(caller) => {
@@ -179,7 +186,7 @@ impl Check<'_> {
     fn slot(&self, frame: u8, slot: usize, state: &State) -> Kind {
         match self.frames.get(usize::from(frame)) {
             None => state.slots[slot],
-            Some(caller) if caller.written & 1 << slot != 0 => Kind::Scalar,
+            Some(caller) if caller.written & 1 << slot != 0 => caller.slots[slot].smeared(),
             Some(caller) => caller.slots[slot],
         }
     }

@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::asm::{Asm, R0, R1, R2, R3, R4, R5, R6, R7, R10};
-use crate::insn::{CALL, EXIT, Width, X, alu, atomic, call, class, jmp, mode};
+use crate::insn::{CALL, EXIT, Reg, Width, X, alu, atomic, call, class, jmp, mode};
 use crate::kfunc::Kfunc;
 
 fn of(insns: &[Insn], has_arena: bool) -> Result<(), Rejection> {
@@ -269,4 +269,47 @@ fn a_refusal_is_one_line_that_says_where_and_why() {
     asm.mov(R2, 8).load(Width::Byte, R0, R2, 0).exit();
     let line = of(&asm.insns(), true).unwrap_err().to_string();
     assert_eq!(line, "insn 1: r2 is a number, no pointer to memory");
+}
+
+#[test]
+fn a_loop_does_not_read_a_caller_s_slot_as_it_was_before_the_loop_wrote_it() {
+    // The function reads a pointer out of its caller's slot and then puts a number there: the second
+    // turn of the loop reads the number.
+    let program = |value: Option<Reg>| {
+        move |asm: &mut Asm| {
+            let (function, top, out) = (asm.label(), asm.label(), asm.label());
+            asm.global(R2, 0).store(Width::Double, R10, -8, R2).mov_reg(R1, R10);
+            asm.call_local(function).mov(R0, 0).exit();
+            asm.bind(function).mov(R0, 0).mov(R5, 5).bind(top).load(Width::Double, R2, R1, -8);
+            asm.load(Width::Byte, R3, R2, 0);
+            if let Some(register) = value {
+                asm.store(Width::Double, R1, -8, register);
+            }
+            asm.may_goto(out).jump_if(jmp::JEQ, R0, 0, top).bind(out).exit();
+        }
+    };
+    accepted(program(None));
+    assert_eq!(refused(program(Some(R5))), (10, Reason::NoPointer(2, Kind::Scalar)));
+}
+
+#[test]
+fn a_slot_that_held_a_stack_pointer_gives_no_number() {
+    // Overwritten in part, or perhaps, or read in part: some of its bytes would be the address's.
+    let part = refused(|asm| {
+        asm.store(Width::Double, R10, -8, R10).store_imm(Width::Byte, R10, -8, 0);
+        asm.load(Width::Double, R0, R10, -8).exit();
+    });
+    assert_eq!(part, (3, Reason::Unset(0)));
+    let read_in_part = refused(|asm| {
+        asm.store(Width::Double, R10, -8, R10).load(Width::Word, R0, R10, -8).exit();
+    });
+    assert_eq!(read_in_part, (2, Reason::Unset(0)));
+    let perhaps = refused(|asm| {
+        let (function, out) = (asm.label(), asm.label());
+        asm.load(Width::Double, R2, R1, 0).store(Width::Double, R10, -8, R10).mov_reg(R1, R10);
+        asm.call_local(function).load(Width::Double, R0, R10, -8).exit();
+        asm.bind(function).jump_if(jmp::JEQ, R2, 0, out).store_imm(Width::Double, R1, -8, 0);
+        asm.bind(out).exit();
+    });
+    assert_eq!(perhaps, (5, Reason::Unset(0)));
 }

@@ -80,6 +80,12 @@ impl Kind {
     pub const fn is_private(self) -> bool {
         matches!(self, Self::Stack { .. } | Self::Ctx | Self::Map)
     }
+
+    /// What a slot holds after it was written in part, or perhaps: of a private address some bytes
+    /// may be left, and nobody may have those.
+    pub const fn smeared(self) -> Self {
+        if self.is_private() || matches!(self, Self::Unset) { Self::Unset } else { Self::Scalar }
+    }
 }
 
 impl fmt::Display for Kind {
