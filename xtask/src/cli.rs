@@ -147,7 +147,7 @@ pub struct Prog {
     #[arg(long, value_name = "N", requires = "prog", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub arena_pages: Option<u32>,
     /// Instructions that a run may execute (default: 1000000)
-    #[arg(long, value_name = "N", requires = "prog")]
+    #[arg(long, value_name = "N", requires = "prog", value_parser = clap::value_parser!(u64).range(1..=bpf::image::MAX_BUDGET))]
     pub budget: Option<u64>,
 }
 

@@ -42,6 +42,8 @@ const MAX_PAGES: u32 = 1 << 20;
 pub const MAX_NAME: usize = 63;
 /// Instructions that a run may execute where the image does not say.
 pub const DEFAULT_BUDGET: u64 = 1_000_000;
+/// Most that an image may ask for: a few seconds, with whatever lock the attach point holds.
+pub const MAX_BUDGET: u64 = 100_000_000;
 
 mod kind {
     pub const NAME: u32 = 1;
@@ -159,7 +161,8 @@ impl<'a> Image<'a> {
             kind::FUNCTION => drop(function(contents).ok_or(bad)?),
             kind::BUDGET => {
                 let bytes = contents.try_into().map_err(|_| bad)?;
-                self.budget = u64::from_le_bytes(bytes);
+                let budget = u64::from_le_bytes(bytes);
+                self.budget = Some(budget).filter(|n| (1..=MAX_BUDGET).contains(n)).ok_or(bad)?;
             }
             _ => return Err(BadImage::Section(at)),
         }
@@ -168,7 +171,8 @@ impl<'a> Image<'a> {
 
     fn whole(self) -> Result<Self, BadImage> {
         let end = u64::from(self.arena_pages) * PAGE;
-        let inside = |part: Globals<'_>| part.bytes.len() as u64 <= end.saturating_sub(part.offset);
+        let inside =
+            |part: Globals<'_>| part.offset < end && part.bytes.len() as u64 <= end - part.offset;
         match () {
             () if self.name.is_empty() => Err(BadImage::Missing("name")),
             () if self.code.is_empty() => Err(BadImage::Missing("instructions")),
@@ -266,9 +270,7 @@ impl Builder {
     /// The finished image.
     pub fn build(&self) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
-        let (length, sum) = (bytes.len() as u32, fnv(&bytes[HEADER..]));
-        bytes[8..12].copy_from_slice(&length.to_le_bytes());
-        bytes[12..16].copy_from_slice(&sum.to_le_bytes());
+        seal(&mut bytes);
         bytes
     }
 
@@ -328,6 +330,16 @@ fn globals(bytes: &[u8]) -> Option<Globals<'_>> {
 fn function(bytes: &[u8]) -> Option<Function<'_>> {
     let (insn, rest) = bytes.split_first_chunk::<4>()?;
     Some(Function { insn: u32::from_le_bytes(*insn), name: name(rest)? })
+}
+
+/// Writes length and sum of what lies behind the header, whatever that is.
+///
+/// # Panics
+/// If there is no room for a header.
+pub fn seal(bytes: &mut [u8]) {
+    let (length, sum) = (bytes.len() as u32, fnv(&bytes[HEADER..]));
+    bytes[8..12].copy_from_slice(&length.to_le_bytes());
+    bytes[12..HEADER].copy_from_slice(&sum.to_le_bytes());
 }
 
 /// FNV-1a, 32 bits: notices what was cut, flipped or swapped on the way, not malice.
@@ -409,6 +421,15 @@ mod tests {
             refusal(&|b| drop(b.arena(2).arena(2).build())),
             Some(BadImage::Section(_))
         ));
+        // Nothing at all, far outside.
+        assert_eq!(
+            refusal(&|b| drop(b.arena(1).globals(1 << 63, &[]).build())),
+            Some(BadImage::Missing("arena for its globals"))
+        );
+        for budget in [0, MAX_BUDGET + 1] {
+            let bad = refusal(&|b| drop(b.budget(budget).build()));
+            assert!(matches!(bad, Some(BadImage::Contents(_))), "{budget}");
+        }
         let shifted = |b: &mut Builder| drop(b.arena(2).globals(8, &[1]).build());
         assert!(matches!(refusal(&shifted), Some(BadImage::Contents(_))));
         assert!(matches!(

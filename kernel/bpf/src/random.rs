@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::asm::{Asm, Label, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
+use crate::image::{self, Builder};
 use crate::insn::{Insn, Reg, Width, X, alu, atomic, class, jmp};
 use crate::kfunc::{Arg, Kfunc, TABLE};
 
@@ -193,6 +194,33 @@ pub fn damage(insns: &mut [Insn], rng: &mut Rng) {
         2 => insn.off = rng.number() as i16,
         _ => insn.imm = rng.number() as i32,
     }
+}
+
+/// An image of [`wild`] instructions, in the end sometimes with bytes of it changed and sealed again. It
+/// asks for `pages` pages of arena and has a page of globals at a random place among them if
+/// `has_globals`.
+pub fn image(rng: &mut Rng, pages: u32, has_globals: bool) -> Vec<u8> {
+    let mut builder = Builder::new("wild", &wild(rng));
+    builder.arena(pages);
+    if has_globals {
+        let page = rng.below(u64::from(pages) + 1) * 4096;
+        let bytes: [u8; 64] = core::array::from_fn(|_| rng.draw() as u8);
+        builder.globals(page, &bytes);
+    }
+    let mut bytes = builder.build();
+    if rng.below(8) == 0 {
+        for _ in 0..1 + rng.below(3) {
+            let at = rng.below(bytes.len() as u64) as usize;
+            bytes[at] = rng.number() as u8;
+        }
+        if rng.below(8) == 0 {
+            bytes.truncate(rng.below(bytes.len() as u64) as usize);
+        }
+        if bytes.len() >= 16 && rng.below(4) != 0 {
+            image::seal(&mut bytes);
+        }
+    }
+    bytes
 }
 
 /// A call of any kernel function, with any arguments of the kinds that it takes.

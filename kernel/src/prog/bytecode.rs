@@ -33,12 +33,13 @@ struct Running<'p> {
 }
 
 impl Bytecode {
-    /// Takes the code out of `image`. `None` without memory.
-    pub fn new(image: &Image<'_>) -> Option<Self> {
+    /// Takes the code out of `image`; no run of it executes more than `budget` instructions. `None`
+    /// without memory.
+    pub fn new(image: &Image<'_>, budget: u64) -> Option<Self> {
         let mut insns = Vec::new();
         insns.try_reserve_exact(image.insns().len()).ok()?;
         insns.extend(image.insns());
-        Some(Self { insns: insns.into_boxed_slice(), budget: image.budget() })
+        Some(Self { insns: insns.into_boxed_slice(), budget: image.budget().min(budget) })
     }
 
     /// Its instructions.

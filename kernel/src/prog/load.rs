@@ -7,7 +7,7 @@ use arena::addr::PAGE_SIZE;
 use arena::arena::{AllocError, CreateError};
 use arena::stream::DEFAULT_BYTES;
 use bpf::check::{self, Rejection};
-use bpf::image::{BadImage, Globals, Image};
+use bpf::image::{BadImage, Globals, Image, MAX_BUDGET};
 use bpf::vm;
 
 use crate::arch::access;
@@ -31,19 +31,48 @@ pub enum LoadError {
     NoMemory,
 }
 
+/// What a program gets that its image does not say.
+pub struct Terms {
+    /// The arena that it shares with others, if it wants one; `None`: one of its own.
+    pub arena: Option<Arc<KernelArena>>,
+    /// Bytes of each stream.
+    pub stream_bytes: usize,
+    /// Instructions of a run, unless the image asks for fewer.
+    pub budget: u64,
+}
+
+impl Terms {
+    /// An arena of its own, streams as large as Linux's, and the budget that it asks for.
+    pub const USUAL: Self = Self { arena: None, stream_bytes: DEFAULT_BYTES, budget: MAX_BUDGET };
+}
+
 /// Loads a program with an arena of its own, if it wants one, filled with its globals.
 ///
 /// # Errors
 /// [`LoadError`].
 pub fn load(bytes: &[u8]) -> Result<Arc<Program>, LoadError> {
+    load_on(Terms::USUAL, bytes)
+}
+
+/// The same on other terms.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_on(terms: Terms, bytes: &[u8]) -> Result<Arc<Program>, LoadError> {
     let image = Image::parse(bytes).map_err(LoadError::Image)?;
     // Before the arena is made: what is refused costs nothing.
-    let code = checked(&image, image.arena_pages() > 0)?;
-    let arena = match image.arena_pages() {
-        0 => None,
-        pages => Some(KernelArena::create(pages).map_err(LoadError::Arena)?),
+    let code = checked(&image, terms.budget)?;
+    let arena = match (image.arena_pages(), terms.arena) {
+        (0, _) => None,
+        (_, Some(shared)) => Some(shared),
+        (pages, None) => Some(KernelArena::create(pages).map_err(LoadError::Arena)?),
     };
-    make(&image, code, arena)
+    if let Some(arena) = &arena {
+        image.globals().try_for_each(|part| place(arena, part)).map_err(LoadError::Globals)?;
+    }
+    let code = try_box(code).map_err(|_| LoadError::NoMemory)?;
+    Program::load_owned(image.name(), code, arena, terms.stream_bytes)
+        .map_err(|_| LoadError::NoMemory)
 }
 
 /// The tracepoint that the image of a loaded program names; empty if it is run directly.
@@ -52,22 +81,11 @@ pub fn attach_point(bytes: &[u8]) -> &str {
 }
 
 /// The code of `image`, let in.
-fn checked(image: &Image<'_>, has_arena: bool) -> Result<Bytecode, LoadError> {
-    let code = Bytecode::new(image).ok_or(LoadError::NoMemory)?;
-    check::check(&vm::Program { insns: code.insns() }, has_arena).map_err(LoadError::Rejected)?;
+fn checked(image: &Image<'_>, budget: u64) -> Result<Bytecode, LoadError> {
+    let code = Bytecode::new(image, budget).ok_or(LoadError::NoMemory)?;
+    check::check(&vm::Program { insns: code.insns() }, image.arena_pages() > 0)
+        .map_err(LoadError::Rejected)?;
     Ok(code)
-}
-
-fn make(
-    image: &Image<'_>,
-    code: Bytecode,
-    arena: Option<Arc<KernelArena>>,
-) -> Result<Arc<Program>, LoadError> {
-    if let Some(arena) = &arena {
-        image.globals().try_for_each(|part| place(arena, part)).map_err(LoadError::Globals)?;
-    }
-    let code = try_box(code).map_err(|_| LoadError::NoMemory)?;
-    Program::load_owned(image.name(), code, arena, DEFAULT_BYTES).map_err(|_| LoadError::NoMemory)
 }
 
 /// Allocates the pages of a part of the globals and fills them.

@@ -182,15 +182,17 @@ fn tear_down(places: Vec<Place>) -> Outcome {
         .try_for_each(|place| place.program.tear_down().map_err(Failure::of_debug("teardown")))
 }
 
+/// An arena under the protocol of the variant that runs.
 #[cfg(feature = "lab")]
-fn arena(ctx: &Ctx, pages: u32) -> Result<Arc<KernelArena>, Failure> {
+pub fn arena(ctx: &Ctx, pages: u32) -> Result<Arc<KernelArena>, Failure> {
     let variant = crate::lab::variant::find(ctx.variant());
     let variant = variant.ok_or_else(|| Failure::new("no such variant".into()))?;
     (variant.create)(pages).map_err(Failure::of("arena"))
 }
 
+/// An arena; without the lab there is one protocol.
 #[cfg(not(feature = "lab"))]
-fn arena(_: &Ctx, pages: u32) -> Result<Arc<KernelArena>, Failure> {
+pub fn arena(_: &Ctx, pages: u32) -> Result<Arc<KernelArena>, Failure> {
     KernelArena::create(pages).map_err(Failure::of("arena"))
 }
 

@@ -4,6 +4,7 @@ mod arena;
 mod debug;
 mod exception;
 mod frame;
+mod fuzz;
 mod lock;
 mod map;
 mod mix;

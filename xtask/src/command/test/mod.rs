@@ -3,6 +3,7 @@
 
 mod debugger;
 mod explore;
+mod fuzz;
 mod guest;
 mod hang;
 mod host;
@@ -156,6 +157,7 @@ impl Bed<'_> {
         own.extend(walker::jobs(&self.qemu, release, &self.items));
         own.push(steps::job(&self.toolchain, &self.qemu, &self.items));
         own.push(midway::job(&self.qemu, release, &self.items));
+        own.extend(fuzz::jobs(&self.qemu, release, &self.items, seed, self.options.long));
         own.extend(mix::jobs(&self.qemu, release, &self.items, seed, self.options.long));
         own.extend(debugger::jobs(&self.options.setup, &self.qemu, release, &self.items)?);
         own.retain(|job| {
