@@ -28,12 +28,16 @@ typedef long long __s64;
 #define PAGE_SIZE 4096
 #define NUMA_NO_NODE (-1)
 #define BPF_MAP_TYPE_ARENA 33
+#define BPF_F_MMAPABLE (1U << 10)
+#define BPF_F_SEGV_ON_FAULT (1U << 17)
 
 #define __uint(name, val) int(*name)[val]
+#define __ulong(name, val) enum { name##_value = val } name
 /* The program's arena, of so many pages. */
 #define ARENA(name, pages)                                                                         \
 	struct {                                                                                       \
 		__uint(type, BPF_MAP_TYPE_ARENA);                                                          \
+		__uint(map_flags, BPF_F_MMAPABLE);                                                         \
 		__uint(max_entries, pages);                                                                \
 	} name SEC(".maps")
 

@@ -1,7 +1,12 @@
 /* A list built in the arena by a program that is called once, and walked by the kernel. */
 #include "faultline.bpf.h"
 
-ARENA(arena, 64);
+struct {
+	__uint(type, BPF_MAP_TYPE_ARENA);
+	__uint(map_flags, BPF_F_MMAPABLE | BPF_F_SEGV_ON_FAULT);
+	__uint(max_entries, 64);
+	__ulong(map_extra, 1ull << 32);
+} arena SEC(".maps");
 
 #define NODES 100
 

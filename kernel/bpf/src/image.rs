@@ -23,6 +23,7 @@
 //! | 5 | pages of the arena (4 bytes); none: the program has no arena | at most once |
 //! | 6 | a function: its first instruction (4 bytes), then its name | any |
 //! | 7 | instruction budget (8 bytes) | at most once |
+//! | 8 | of its arena: a task's touch of a page that is not allocated ends the task (no bytes) | at most once |
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -53,6 +54,7 @@ mod kind {
     pub const ARENA: u32 = 5;
     pub const FUNCTION: u32 = 6;
     pub const BUDGET: u32 = 7;
+    pub const SEGV_ON_FAULT: u32 = 8;
 }
 
 /// An image that was found well-formed. Its instructions were not checked.
@@ -64,6 +66,7 @@ pub struct Image<'a> {
     code: &'a [u8],
     arena_pages: u32,
     budget: u64,
+    segv_on_fault: bool,
 }
 
 /// Initial contents of a part of the arena.
@@ -124,8 +127,15 @@ impl<'a> Image<'a> {
         if fnv(&bytes[HEADER..]) != sum {
             return Err(BadImage::Sum);
         }
-        let mut image =
-            Self { bytes, name: "", attach: "", code: &[], arena_pages: 0, budget: DEFAULT_BUDGET };
+        let mut image = Self {
+            bytes,
+            name: "",
+            attach: "",
+            code: &[],
+            arena_pages: 0,
+            budget: DEFAULT_BUDGET,
+            segv_on_fault: false,
+        };
         let mut seen = 0;
         let mut sections = Sections { bytes, at: HEADER };
         while let Some((at, kind, contents)) = sections.next()? {
@@ -164,6 +174,8 @@ impl<'a> Image<'a> {
                 let budget = u64::from_le_bytes(bytes);
                 self.budget = Some(budget).filter(|n| (1..=MAX_BUDGET).contains(n)).ok_or(bad)?;
             }
+            kind::SEGV_ON_FAULT if contents.is_empty() => self.segv_on_fault = true,
+            kind::SEGV_ON_FAULT => return Err(bad),
             _ => return Err(BadImage::Section(at)),
         }
         Ok(())
@@ -205,6 +217,12 @@ impl<'a> Image<'a> {
     /// Instructions that a run may execute.
     pub fn budget(&self) -> u64 {
         self.budget
+    }
+
+    /// Whether a task that touches an unallocated page of the arena is ended; else the page is allocated
+    /// (Linux `BPF_F_SEGV_ON_FAULT`).
+    pub fn segv_on_fault(&self) -> bool {
+        self.segv_on_fault
     }
 
     /// Initial contents of the arena.
@@ -260,6 +278,11 @@ impl Builder {
     /// Names the function that begins at `insn`.
     pub fn function(&mut self, insn: u32, name: &str) -> &mut Self {
         self.section(kind::FUNCTION, &[&insn.to_le_bytes(), name.as_bytes()])
+    }
+
+    /// Has a task that touches an unallocated page of the arena ended.
+    pub fn segv_on_fault(&mut self) -> &mut Self {
+        self.section(kind::SEGV_ON_FAULT, &[])
     }
 
     /// Lets a run execute so many instructions.
@@ -372,7 +395,7 @@ mod tests {
     fn sample() -> Vec<u8> {
         let mut builder = Builder::new("sample", &[Insn::new(EXIT, 0, 0, 0, 0); 3]);
         builder.arena(16).globals(4096, &[1, 2, 3]).function(2, "tail").budget(77);
-        builder.attach("mm_page_alloc").build()
+        builder.segv_on_fault().attach("mm_page_alloc").build()
     }
 
     #[test]
@@ -381,6 +404,7 @@ mod tests {
         let image = Image::parse(&bytes).unwrap();
         assert_eq!((image.name(), image.attach()), ("sample", "mm_page_alloc"));
         assert_eq!((image.insns().len(), image.arena_pages(), image.budget()), (3, 16, 77));
+        assert!(image.segv_on_fault());
         assert!(image.globals().eq([Globals { offset: 4096, bytes: &[1, 2, 3] }]));
         assert!(image.functions().eq([Function { insn: 2, name: "tail" }]));
     }

@@ -65,7 +65,11 @@ pub fn load_on(terms: Terms, bytes: &[u8]) -> Result<Arc<Program>, LoadError> {
     let arena = match (image.arena_pages(), terms.arena) {
         (0, _) => None,
         (_, Some(shared)) => Some(shared),
-        (pages, None) => Some(KernelArena::create(pages).map_err(LoadError::Arena)?),
+        (pages, None) => {
+            let arena = KernelArena::create(pages).map_err(LoadError::Arena)?;
+            arena.set_fault_on_unallocated(image.segv_on_fault());
+            Some(arena)
+        }
     };
     if let Some(arena) = &arena {
         image.globals().try_for_each(|part| place(arena, part)).map_err(LoadError::Globals)?;

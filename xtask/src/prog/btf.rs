@@ -2,7 +2,9 @@
 //! Documentation/bpf/btf.rst). The crates that read it refuse sections that they do not know, or are not
 //! under our licence.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+use super::map::Map;
 
 /// Kinds of types.
 mod kind {
@@ -10,8 +12,10 @@ mod kind {
     pub const ARRAY: u32 = 3;
     pub const STRUCT: u32 = 4;
     pub const UNION: u32 = 5;
+    pub const ENUM: u32 = 6;
     pub const VAR: u32 = 14;
     pub const DATASEC: u32 = 15;
+    pub const ENUM64: u32 = 19;
 }
 
 const MAGIC: u32 = 0xeb9f;
@@ -32,17 +36,6 @@ struct Type<'a> {
     /// Size, or the type that it is about.
     about: u32,
     words: &'a [u8],
-}
-
-/// A map that `.maps` defines.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Map {
-    /// Its name.
-    pub name: String,
-    /// Its type's number.
-    pub kind: u32,
-    /// Entries; for an arena, pages.
-    pub max_entries: u32,
 }
 
 /// A line of the source.
@@ -98,14 +91,36 @@ impl<'a> Btf<'a> {
                 self.string(name).filter(|name| *name == wanted)
             };
             let at = members.into_iter().find(|at| member(at).is_some())?;
-            // `int (*name)[number]`
-            let pointer = self.get(word(definition.words, at + 1)?)?;
-            let array = self.get(pointer.about).filter(|_| pointer.kind == kind::PTR)?;
-            word(array.words, 2).filter(|_| array.kind == kind::ARRAY)
+            self.number(self.get(word(definition.words, at + 1)?)?)
         };
-        let of_type =
-            number("type").with_context(|| format!("map {name} does not say its type"))?;
-        Ok(Map { name, kind: of_type, max_entries: number("max_entries").unwrap_or(0) })
+        let kind = number("type").with_context(|| format!("map {name} does not say its type"))?;
+        let or_zero = |wanted| number(wanted).unwrap_or(0);
+        Ok(Map {
+            name,
+            kind,
+            max_entries: or_zero("max_entries"),
+            key_size: or_zero("key_size"),
+            value_size: or_zero("value_size"),
+            map_flags: or_zero("map_flags"),
+            map_extra: or_zero("map_extra"),
+        })
+    }
+
+    /// The number that a member's type stands for: `int (*name)[number]`, or the only value of an
+    /// enumeration, which can have 64 bits.
+    fn number(&self, of: Type<'_>) -> Option<u64> {
+        match of.kind {
+            kind::PTR => {
+                let array = self.get(of.about).filter(|to| to.kind == kind::ARRAY)?;
+                word(array.words, 2).map(u64::from)
+            }
+            kind::ENUM => word(of.words, 1).map(u64::from),
+            kind::ENUM64 => {
+                let (low, high) = (word(of.words, 1)?, word(of.words, 2)?);
+                Some(u64::from(high) << 32 | u64::from(low))
+            }
+            _ => None,
+        }
     }
 
     fn read_lines(&self, ext: &[u8], lines: &mut Vec<Line>) -> Option<()> {
@@ -171,9 +186,9 @@ fn extra(of_kind: u32, len: usize) -> Option<usize> {
         // Integers, variables, declaration tags.
         1 | kind::VAR | 17 => 4,
         kind::ARRAY => 12,
-        kind::STRUCT | kind::UNION | kind::DATASEC | 19 => 12 * len,
+        kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12 * len,
         // Enumerations, prototypes.
-        6 | 13 => 8 * len,
+        kind::ENUM | 13 => 8 * len,
         _ => return None,
     })
 }
@@ -182,18 +197,4 @@ fn extra(of_kind: u32, len: usize) -> Option<usize> {
 fn word(bytes: &[u8], n: usize) -> Option<u32> {
     let four = bytes.get(4 * n..)?.get(..4)?.try_into().ok()?;
     Some(u32::from_le_bytes(four))
-}
-
-/// Pages of the one arena among `maps`, if there is one.
-///
-/// # Errors
-/// There are two, or a map of another type.
-pub fn arena_pages(maps: &[Map]) -> Result<Option<u32>> {
-    /// Linux `BPF_MAP_TYPE_ARENA`.
-    const ARENA: u32 = 33;
-    for Map { name, kind, .. } in maps {
-        ensure!(*kind == ARENA, "map {name} is of type {kind}; only an arena ({ARENA}) is known");
-    }
-    ensure!(maps.len() <= 1, "the program has {} arenas; it may have one", maps.len());
-    Ok(maps.first().map(|map| map.max_entries))
 }

@@ -6,7 +6,8 @@ use object::{
     SectionFlags, SectionIndex, SectionKind, SymbolIndex, SymbolKind, elf as format,
 };
 
-use super::btf::{self, Btf, Line};
+use super::btf::{Btf, Line};
+use super::map::{self, Arena};
 
 /// Relocations of clang's BPF target (LLVM's BPF.def).
 pub mod reloc {
@@ -149,16 +150,16 @@ impl<'a> Object<'a> {
         Ok(Symbol { name, section, value: symbol.address(), is_weak: symbol.is_weak() })
     }
 
-    /// Pages of the arena that `.maps` defines, if it defines one.
+    /// The arena that `.maps` defines, if it defines one.
     ///
     /// # Errors
-    /// There are two, a map of another type, or maps without BTF.
-    pub fn arena_pages(&self) -> Result<Option<u32>> {
+    /// As [`map::arena`]; also maps without BTF.
+    pub fn arena(&self) -> Result<Option<Arena>> {
         if self.section(".maps").is_none_or(|maps| maps.is_empty()) {
             return Ok(None);
         }
         let section = self.section(".BTF").context("it has maps and no .BTF: compile with -g")?;
-        btf::arena_pages(&Btf::parse(section)?.maps()?)
+        map::arena(&Btf::parse(section)?.maps()?)
     }
 
     /// The source lines that it knows.

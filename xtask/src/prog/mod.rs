@@ -6,6 +6,7 @@ mod data;
 mod elf;
 mod lines;
 mod link;
+mod map;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use bpf::vm;
 
 use crate::cli::Prog;
 use crate::machine::nearest;
+use map::Arena;
 
 /// Tracepoints that the kernel has.
 const TRACEPOINTS: &[&str] = &["mm_page_alloc", "mm_page_free", "sched_tick"];
@@ -60,13 +62,17 @@ pub fn link_bytes(bytes: &[u8], options: &Prog) -> Result<Linked> {
     let layout = data::Layout::of(&object)?;
     let code = link::link(&object, &layout)?;
     let attach = attach_point(options.attach.as_deref(), &code.section)?;
-    let pages = arena_pages(&object, &layout, options.arena_pages)?;
+    let arena = object.arena()?;
+    let pages = arena_pages(arena, &layout, options.arena_pages)?;
     let places = lines::places(&object, &code);
     let_in(&code.insns, pages > 0, &places)?;
     let mut image = Builder::new(&code.name, &code.insns);
     image.attach(attach);
     if pages > 0 {
         image.arena(pages);
+    }
+    if arena.is_some_and(|arena| arena.segv_on_fault) {
+        image.segv_on_fault();
     }
     if !layout.bytes.is_empty() {
         image.globals(0, &layout.bytes);
@@ -130,9 +136,9 @@ fn attach_point<'a>(asked: Option<&'a str>, section: &'a str) -> Result<&'a str>
 }
 
 /// Pages of the arena: what was asked for, else what the map says, else what the globals need.
-fn arena_pages(object: &elf::Object<'_>, layout: &data::Layout, asked: Option<u32>) -> Result<u32> {
+fn arena_pages(arena: Option<Arena>, layout: &data::Layout, asked: Option<u32>) -> Result<u32> {
     let needed = layout.bytes.len().div_ceil(data::PAGE) as u32;
-    let pages = asked.or(object.arena_pages()?).unwrap_or(needed);
+    let pages = asked.or(arena.map(|arena| arena.pages)).unwrap_or(needed);
     ensure!(pages >= needed, "its globals take {needed} pages of an arena of {pages}");
     Ok(pages)
 }

@@ -4,7 +4,6 @@ use bpf::image::Image;
 use bpf::insn::{CALL, call};
 use bpf::kfunc::Kfunc;
 
-use super::btf::{Map, arena_pages};
 use super::*;
 
 const BROKEN: &[u8] = include_bytes!("../../prog/one-past-the-end.bpf.o");
@@ -46,6 +45,20 @@ fn a_program_is_linked_with_its_arena_and_its_globals() {
         image.insns().filter(|i| i.code == CALL).map(|i| (i.src(), i.imm)).collect();
     let expected = [Kfunc::WriteStruct, Kfunc::StreamPrintk].map(|k| (call::KFUNC, k as i32));
     assert_eq!(calls, expected);
+}
+
+#[test]
+fn an_arena_s_flags_and_its_64_bit_address_are_read() {
+    let faults = |object| Image::parse(&linked(object).unwrap().image).unwrap().segv_on_fault();
+    assert!(faults(LIST) && !faults(SOUND));
+    // Its map says `__ulong(map_extra, 1ull << 32)`, an enumeration with one value of 64 bits (BTF kind
+    // 19): name, low word, high word behind the type's own three words.
+    let info = [1, 0, 0, 19, 8, 0, 0, 0];
+    let at = LIST.windows(8).position(|eight| eight == info).unwrap();
+    let mut bytes = LIST.to_vec();
+    bytes[at + 16] = 3;
+    let said = error(&bytes);
+    assert!(said.contains("wants to be at 0x300000000"), "{said}");
 }
 
 #[test]
@@ -134,16 +147,6 @@ fn the_attach_point_comes_from_the_section_or_the_option() {
     assert!(error.contains("did you mean mm_page_alloc?"), "{error}");
     let error = attach_point(None, "xdp").unwrap_err().to_string();
     assert!(error.contains("say which with --attach"), "{error}");
-}
-
-#[test]
-fn one_arena_is_one_arena() {
-    let map = |kind| Map { name: "m".into(), kind, max_entries: 9 };
-    assert_eq!(arena_pages(&[]).unwrap(), None);
-    assert_eq!(arena_pages(&[map(33)]).unwrap(), Some(9));
-    let error = |maps: &[Map]| arena_pages(maps).unwrap_err().to_string();
-    assert_eq!(error(&[map(33), map(33)]), "the program has 2 arenas; it may have one");
-    assert_eq!(error(&[map(1)]), "map m is of type 1; only an arena (33) is known");
 }
 
 #[test]

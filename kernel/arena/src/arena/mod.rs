@@ -383,7 +383,7 @@ impl fmt::Display for Stats {
         write!(f, "pages={mapped_pages} peak={peak_pages} free={free_pages} ")?;
         write!(f, "scratch={scratch_installs} violations={} ", self.violations())?;
         let Self { spurious_faults, lock_failures, deferred_pages, .. } = self;
-        write!(f, "spurious={spurious_faults} lock_failures={lock_failures} ")?;
+        write!(f, "retries={spurious_faults} lock_failures={lock_failures} ")?;
         write!(f, "deferred={deferred_pages}")
     }
 }
