@@ -187,7 +187,7 @@ pub struct Explore {
     #[arg(long, alias = "cpus", value_parser = clap::value_parser!(u8).range(1..=8))]
     pub smp: Option<u8>,
     /// CPU model, as QEMU names it
-    #[arg(long, value_name = "MODEL", default_value = "cortex-a72")]
+    #[arg(long, value_name = "MODEL", default_value = "neoverse-n1")]
     pub cpu: String,
     /// Version of the interrupt controller
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]

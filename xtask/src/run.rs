@@ -209,7 +209,8 @@ fn is_banner(line: &[u8]) -> bool {
 /// # Errors
 /// It cannot.
 pub fn prepare_output() -> Result<()> {
-    let path = log_path("writable")?;
+    // Two runs may look at once.
+    let path = log_path(&format!("writable-{}", std::process::id()))?;
     std::fs::write(&path, "").with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(std::fs::remove_file(&path)?)
 }

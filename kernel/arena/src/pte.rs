@@ -209,6 +209,30 @@ impl Pte {
         self.is_valid().then(|| self.output_frame())
     }
 
+    /// The same leaf, writable and clean: read-only until the hardware marks it dirty at the first write,
+    /// if it manages dirty state (FEAT_HAFDBS, TCR_EL1.HD; Arm ARM D8.4.6).
+    #[must_use]
+    pub fn writable_clean(self) -> Self {
+        let fields = self.fields();
+        let read_only = match fields.read_as_enum(DESCRIPTOR::AP) {
+            Some(DESCRIPTOR::AP::Value::UserReadWrite) => DESCRIPTOR::AP::UserReadOnly,
+            _ => DESCRIPTOR::AP::KernelReadOnly,
+        };
+        let mut clean = fields;
+        clean.modify(read_only + DESCRIPTOR::DBM::SET);
+        Self(clean.get())
+    }
+
+    /// Whether the hardware has marked a [`writable_clean`](Self::writable_clean) leaf dirty.
+    pub fn is_dirty(self) -> bool {
+        let fields = self.fields();
+        let writable = matches!(
+            fields.read_as_enum(DESCRIPTOR::AP),
+            Some(DESCRIPTOR::AP::Value::KernelReadWrite | DESCRIPTOR::AP::Value::UserReadWrite)
+        );
+        self.is_valid() && fields.is_set(DESCRIPTOR::DBM) && writable
+    }
+
     /// The memory type and permission of a valid leaf; `None` where they are none of ours.
     pub fn attributes(self) -> Option<Attributes> {
         if !self.is_valid() {
@@ -342,6 +366,19 @@ mod tests {
                 assert_eq!(page.attributes(), Some(attributes));
                 assert_eq!(page.frame(), Some(frame()));
             }
+        }
+    }
+
+    #[test]
+    fn a_clean_page_is_read_only_with_dbm_until_it_is_marked() {
+        for (access, bits) in [(Access::KernelReadWrite, 0b10), (Access::UserReadWrite, 0b11)] {
+            let page = Pte::page(frame(), Attributes { memory: Memory::Normal, access });
+            let clean = page.writable_clean();
+            assert_eq!((clean.bits() >> 51 & 1, clean.bits() >> 6 & 3), (1, bits));
+            assert_eq!(clean.frame(), page.frame());
+            // What the hardware does at the first write: AP[2] goes.
+            let marked = Pte::from_bits(clean.bits() & !(1 << 7));
+            assert_eq!([page, clean, marked].map(Pte::is_dirty), [false, false, true]);
         }
     }
 

@@ -35,6 +35,8 @@ pub enum Rule {
     TwoOwners,
     /// An entry maps a frame that is free.
     MapsFreeFrame,
+    /// A mark that the hardware had made in an entry was overwritten by one who had not seen it.
+    DirtyLost,
     /// An access went through a translation that the tables no longer hold, after the maintenance.
     StaleTranslation,
     /// A page was cleared and its TLB maintenance never came.
@@ -95,6 +97,8 @@ struct Page {
     behind: u8,
     /// CPUs whose TLBI since waits for its DSB.
     issued: u8,
+    /// CPUs that found the entry marked dirty when they last loaded it.
+    saw_dirty: u8,
 }
 
 /// See the module.
@@ -118,6 +122,7 @@ impl Rule {
             Self::DoubleFree => "double-free",
             Self::TwoOwners => "two-owners",
             Self::MapsFreeFrame => "maps-free-frame",
+            Self::DirtyLost => "dirty-lost",
             Self::StaleTranslation => "stale-translation",
             Self::NeverFlushed => "never-flushed",
             Self::Leak => "leak",
@@ -148,6 +153,7 @@ impl Rule {
             Self::DoubleFree => "a frame was freed that was not given out",
             Self::TwoOwners => "two entries map one frame",
             Self::MapsFreeFrame => "an entry maps a frame that nobody owns",
+            Self::DirtyLost => "an entry that the hardware had marked dirty was overwritten unseen",
             Self::StaleTranslation => {
                 "an access used a translation that the tables no longer hold, behind its TLBI"
             }
@@ -174,7 +180,8 @@ impl Ghost {
     pub fn watch(&mut self, page: VirtAddr, slot: u64, now: Pte) {
         let view = now.frame().map_or(View::Clean, View::Valid);
         let shows = None;
-        self.pages.push(Page { page, slot, view, shows, clearer: 0, behind: 0, issued: 0 });
+        let (clearer, behind, issued, saw_dirty) = (0, 0, 0, 0);
+        self.pages.push(Page { page, slot, view, shows, clearer, behind, issued, saw_dirty });
     }
 
     /// Watches the descriptor at `slot`, which decides about `user`, the user window's view of `page`.
@@ -247,6 +254,30 @@ impl Ghost {
                 }
                 self.pages[at].view = View::Valid(is);
                 Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `cpu` loaded the descriptor at `slot` and found `now`.
+    pub fn loaded(&mut self, cpu: u8, slot: u64, now: Pte) {
+        if let Some(known) = self.pages.iter_mut().find(|page| page.slot == slot) {
+            let me = 1 << cpu;
+            known.saw_dirty = known.saw_dirty & !me | if now.is_dirty() { me } else { 0 };
+        }
+    }
+
+    /// `cpu` is about to overwrite the descriptor at `slot`, which holds `old`, without being told what
+    /// it overwrites.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn overwrites(&self, cpu: u8, slot: u64, old: Pte) -> Result<(), Broken> {
+        let page = self.pages.iter().find(|page| page.slot == slot);
+        match page {
+            Some(known) if old.is_dirty() && known.saw_dirty & 1 << cpu == 0 => {
+                let (page, frame) = (Some(known.page), old.frame());
+                Err(Broken { rule: Rule::DirtyLost, page, frame, cpu })
             }
             _ => Ok(()),
         }

@@ -29,7 +29,10 @@ impl Hw for Machine {
         if let Some(coherent) = hook::coherent(address_of(word)) {
             return coherent;
         }
-        word.load(Ordering::Relaxed)
+        let now = word.load(Ordering::Relaxed);
+        #[cfg(feature = "lab")]
+        hook::loaded(address_of(word), now);
+        now
     }
 
     // Inlined into the protocols: `try_set` must be the bare sequence of its instructions.
@@ -76,6 +79,7 @@ impl Hw for Machine {
             return;
         }
         let old = word.load(Ordering::Relaxed);
+        hook::overwrites(address_of(word), old);
         word.store(new, Ordering::Relaxed);
         events::note(Kind::Store, address_of(word), old, new);
         lab::wrote(word, old, new, true);

@@ -47,6 +47,21 @@ fn a_valid_entry_is_not_overwritten_by_another() {
 }
 
 #[test]
+fn a_mark_of_the_hardware_s_is_overwritten_only_by_who_saw_it() {
+    let clean = valid(2).writable_clean();
+    let dirty = Pte::from_bits(clean.bits() & !(1 << 7));
+    let mut ghost = ghost();
+    ghost.loaded(0, SLOT, clean);
+    assert_eq!(ghost.overwrites(0, SLOT, clean), Ok(()));
+    assert_eq!(rule(ghost.overwrites(0, SLOT, dirty)), Some(Rule::DirtyLost));
+    ghost.loaded(1, SLOT, dirty);
+    assert_eq!(rule(ghost.overwrites(0, SLOT, dirty)), Some(Rule::DirtyLost));
+    assert_eq!(ghost.overwrites(1, SLOT, dirty), Ok(()));
+    ghost.loaded(1, SLOT, clean);
+    assert_eq!(rule(ghost.overwrites(1, SLOT, dirty)), Some(Rule::DirtyLost));
+}
+
+#[test]
 fn a_cleared_page_is_stale_until_tlbi_and_dsb_by_its_clearer() {
     let made = |first: bool, tlbi: bool, last: bool| {
         let mut ghost = ghost();

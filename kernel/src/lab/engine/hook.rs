@@ -30,6 +30,21 @@ pub fn wrote(slot: u64, old: u64, new: u64, done: bool) {
     });
 }
 
+/// A load of the descriptor at `slot`.
+#[inline]
+pub fn loaded(slot: u64, now: u64) {
+    if is_on() && may_be_watched(slot) {
+        with(|core| core.ghost.loaded(me(), slot, Pte::from_bits(now)));
+    }
+}
+
+/// A plain store is about to be made over `old` in the descriptor at `slot`.
+pub fn overwrites(slot: u64, old: u64) {
+    if is_on() && may_be_watched(slot) {
+        tell(|core, cpu| core.ghost.overwrites(cpu, slot, Pte::from_bits(old)));
+    }
+}
+
 /// A TLBI for `page`, or for all.
 #[inline]
 pub fn tlbi(page: Option<VirtAddr>) {

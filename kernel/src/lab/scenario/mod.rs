@@ -11,6 +11,7 @@ mod check_then_store;
 mod clear_refault;
 mod clear_vs_install;
 mod deferred_free;
+mod dirty_lost;
 mod double_free;
 mod fault_storm;
 mod fault_vs_alloc;

@@ -17,6 +17,7 @@ mod keeps_lock;
 mod kernel_only_unmap;
 mod leaks;
 mod linux_7_2_order;
+mod load_store_bury;
 mod load_store_clear;
 mod local_tlbi;
 mod loss_is_error;
@@ -55,6 +56,7 @@ use keeps_lock::KeepsLock;
 use kernel_only_unmap::KernelOnlyUnmap;
 use leaks::Leaks;
 use linux_7_2_order::Linux72Order;
+use load_store_bury::LoadStoreBury;
 use load_store_clear::LoadStoreClear;
 use local_tlbi::LocalTlbi;
 use loss_is_error::LossIsError;
@@ -98,6 +100,7 @@ pub const VARIANTS: &[VariantEntry] = &[
     entry::<Linux72Order>(),
     entry::<FlushFirst>(),
     entry::<NoTlbiFree>(),
+    entry::<LoadStoreBury>(),
     entry::<LoadStoreClear>(),
     entry::<PlainStore>(),
     entry::<RelaxedInstall>(),
