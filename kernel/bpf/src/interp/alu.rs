@@ -15,51 +15,44 @@ pub(super) fn result(insn: Insn, dst: u64, operand: u64) -> Option<u64> {
     }
 }
 
-fn wide(insn: Insn, dst: u64, operand: u64) -> Option<u64> {
-    let (signed, by) = (dst as i64, operand as i64);
-    Some(match (insn.op(), insn.off) {
-        (alu::ADD, 0) => dst.wrapping_add(operand),
-        (alu::SUB, 0) => dst.wrapping_sub(operand),
-        (alu::MUL, 0) => dst.wrapping_mul(operand),
-        (alu::OR, 0) => dst | operand,
-        (alu::AND, 0) => dst & operand,
-        (alu::XOR, 0) => dst ^ operand,
-        (alu::NEG, 0) => dst.wrapping_neg(),
-        (alu::LSH, 0) => dst << (operand & 63),
-        (alu::RSH, 0) => dst >> (operand & 63),
-        (alu::ARSH, 0) => (signed >> (operand & 63)) as u64,
-        (alu::DIV, 0) => dst.checked_div(operand).unwrap_or(0),
-        (alu::DIV, 1) if by == 0 => 0,
-        (alu::DIV, 1) => signed.wrapping_div(by) as u64,
-        (alu::MOD, 0) => dst.checked_rem(operand).unwrap_or(dst),
-        (alu::MOD, 1) if by == 0 => dst,
-        (alu::MOD, 1) => signed.wrapping_rem(by) as u64,
-        _ => return None,
-    })
+macro_rules! arithmetic {
+    ($(#[$doc:meta])* $name:ident, $unsigned:ty, $signed:ty) => {
+        $(#[$doc])*
+        fn $name(insn: Insn, dst: $unsigned, operand: $unsigned) -> Option<$unsigned> {
+            let (signed, by) = (dst as $signed, operand as $signed);
+            // Only the low bits of a shift's operand count.
+            let bits = operand as u32;
+            Some(match (insn.op(), insn.off) {
+                (alu::ADD, 0) => dst.wrapping_add(operand),
+                (alu::SUB, 0) => dst.wrapping_sub(operand),
+                (alu::MUL, 0) => dst.wrapping_mul(operand),
+                (alu::OR, 0) => dst | operand,
+                (alu::AND, 0) => dst & operand,
+                (alu::XOR, 0) => dst ^ operand,
+                (alu::NEG, 0) => dst.wrapping_neg(),
+                (alu::LSH, 0) => dst.wrapping_shl(bits),
+                (alu::RSH, 0) => dst.wrapping_shr(bits),
+                (alu::ARSH, 0) => signed.wrapping_shr(bits) as $unsigned,
+                (alu::DIV, 0) => dst.checked_div(operand).unwrap_or(0),
+                (alu::DIV, 1) if by == 0 => 0,
+                (alu::DIV, 1) => signed.wrapping_div(by) as $unsigned,
+                (alu::MOD, 0) => dst.checked_rem(operand).unwrap_or(dst),
+                (alu::MOD, 1) if by == 0 => dst,
+                (alu::MOD, 1) => signed.wrapping_rem(by) as $unsigned,
+                _ => return None,
+            })
+        }
+    };
 }
 
-fn narrow(insn: Insn, dst: u32, operand: u32) -> Option<u32> {
-    let (signed, by) = (dst as i32, operand as i32);
-    Some(match (insn.op(), insn.off) {
-        (alu::ADD, 0) => dst.wrapping_add(operand),
-        (alu::SUB, 0) => dst.wrapping_sub(operand),
-        (alu::MUL, 0) => dst.wrapping_mul(operand),
-        (alu::OR, 0) => dst | operand,
-        (alu::AND, 0) => dst & operand,
-        (alu::XOR, 0) => dst ^ operand,
-        (alu::NEG, 0) => dst.wrapping_neg(),
-        (alu::LSH, 0) => dst << (operand & 31),
-        (alu::RSH, 0) => dst >> (operand & 31),
-        (alu::ARSH, 0) => (signed >> (operand & 31)) as u32,
-        (alu::DIV, 0) => dst.checked_div(operand).unwrap_or(0),
-        (alu::DIV, 1) if by == 0 => 0,
-        (alu::DIV, 1) => signed.wrapping_div(by) as u32,
-        (alu::MOD, 0) => dst.checked_rem(operand).unwrap_or(dst),
-        (alu::MOD, 1) if by == 0 => dst,
-        (alu::MOD, 1) => signed.wrapping_rem(by) as u32,
-        _ => return None,
-    })
-}
+arithmetic!(
+    /// Class ALU64.
+    wide, u64, i64
+);
+arithmetic!(
+    /// Class ALU, on the low halves.
+    narrow, u32, i32
+);
 
 /// Moves, sign-extending moves, and casts between address spaces.
 fn moved(insn: Insn, operand: u64) -> Option<u64> {
