@@ -19,6 +19,7 @@ use crate::arch::timer;
 use crate::arch::trap::TrapFrame;
 use crate::lab::engine::{self, hook};
 use crate::mem::{held, kmap};
+use crate::prog::blame::Blame;
 use crate::prog::program::Program;
 use crate::prog::{running, violation};
 
@@ -248,8 +249,9 @@ fn recover(
     remember(frame, before, after);
     hook::violation();
     let user = arena.window().to_user(far);
-    violation::record(program, frame, syndrome.is_write(), user, before, after);
-    program.life().mark_faulted();
+    let write = syndrome.is_write();
+    violation::record(program, frame, write, user, before, after);
+    program.condemn(Blame::Violation { write, address: user.get() });
     COUNTS.recovered.fetch_add(1, Ordering::Relaxed);
     engine::step(StepPoint::AbortExit, far.get());
     Some(Settled::Retry)

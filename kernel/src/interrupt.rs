@@ -9,6 +9,7 @@ use crate::dev::gic::{self, Source};
 use crate::fault;
 use crate::lab::engine;
 use crate::mem::worker;
+use crate::prog::policy::{self, Turn};
 use crate::prog::tracepoint::SCHED_TICK;
 
 /// Handles one interrupt. A tick fires its tracepoint here, in interrupt context: whatever code it
@@ -21,6 +22,9 @@ pub fn irq(frame: &mut TrapFrame) {
     match source {
         Source::Timer => {
             SCHED_TICK.fire(timer::tick());
+            if policy::tick() == Turn::Over {
+                this.turns.fetch_add(1, Ordering::Relaxed);
+            }
             worker::work();
         }
         Source::Wake => {

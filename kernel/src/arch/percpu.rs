@@ -34,7 +34,9 @@ pub struct PerCpu {
     pub overflows: AtomicU64,
     /// Bit of this CPU in GICv2 target lists; 0 with a GICv3.
     pub gic_target: AtomicU64,
-    reserved: [u64; 56],
+    /// Ticks that ended the turn of whatever task ran.
+    pub turns: AtomicU64,
+    reserved: [u64; 55],
 }
 
 /// One `T` for each CPU, each in cache lines of its own.
@@ -82,7 +84,8 @@ impl PerCpu {
             sgis: AtomicU64::new(0),
             overflows: AtomicU64::new(0),
             gic_target: AtomicU64::new(0),
-            reserved: [0; 56],
+            turns: AtomicU64::new(0),
+            reserved: [0; 55],
         }
     }
 

@@ -16,6 +16,7 @@ use crate::debug::Listing;
 use crate::lab::{engine, variant};
 use crate::mem::arena::KernelArena;
 use crate::mem::fallible::try_arc;
+use crate::prog::blame::{Blame, First};
 use crate::prog::running;
 
 /// What a program does: bytecode, or a Rust function that stands for it in a scenario.
@@ -38,6 +39,7 @@ pub struct Program {
     pub stderr: Stream,
     life: Lifecycle,
     missed: AtomicU64,
+    blame: First,
 }
 
 /// Where a program's code is.
@@ -114,6 +116,7 @@ impl Program {
             stderr: Stream::with_capacity(stream_bytes)?,
             life: Lifecycle::new(),
             missed: AtomicU64::new(0),
+            blame: First::new(),
         })
         .map_err(|_| NoMemory)?;
         program.listing.list(&program);
@@ -127,10 +130,19 @@ impl Program {
     /// # Errors
     /// [`Refused`]; the program did not run.
     pub fn run(&self, argument: u64) -> Result<u64, Refused> {
+        self.inside(|| self.code.get().run(self, argument))
+    }
+
+    /// Does something on the program's behalf, as if it had called a kernel function: its wild accesses
+    /// are the program's violations, and abort it behind.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was done.
+    pub fn inside<R>(&self, act: impl FnOnce() -> R) -> Result<R, Refused> {
         let inside = self.life.enter().map_err(|_| Refused::NotRunnable)?;
         let outcome = match running::enter(self) {
             Ok(entered) => {
-                let value = self.code.get().run(self, argument);
+                let value = act();
                 drop(entered);
                 Ok(value)
             }
@@ -172,8 +184,19 @@ impl Program {
         if stop != Stop::Aborted {
             // A writer never fails: what does not fit is counted by the stream.
             let _ = self.stderr.writer().write_fmt(format_args!("ERROR: {}: {stop}\n", self.name));
-            self.life.mark_faulted();
+            self.condemn(Blame::Stopped(stop));
         }
+    }
+
+    /// Marks the program for an abort when it returns, and notes why. Any context.
+    pub fn condemn(&self, blame: Blame) {
+        self.blame.note(blame);
+        self.life.mark_faulted();
+    }
+
+    /// Why it is at its end, if it was its own doing.
+    pub fn blame(&self) -> Option<Blame> {
+        self.blame.get()
     }
 
     /// Its name.

@@ -34,7 +34,7 @@ pub struct Tracepoint {
 pub struct Occupied;
 
 impl Tracepoint {
-    const fn new(name: &'static str) -> Self {
+    pub(super) const fn new(name: &'static str) -> Self {
         Self {
             name,
             program: AtomicPtr::new(core::ptr::null_mut()),
@@ -91,7 +91,7 @@ impl Tracepoint {
     /// abort handler.
     #[inline]
     pub fn fire(&self, argument: u64) {
-        // Relaxed: only a hint; `fire_attached` looks again.
+        // Relaxed: only a hint; `with` looks again.
         if !self.program.load(Ordering::Relaxed).is_null() {
             self.fire_attached(argument);
         }
@@ -99,16 +99,27 @@ impl Tracepoint {
 
     #[cold]
     fn fire_attached(&self, argument: u64) {
+        self.with(|program| {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            // A program that is refused (aborted, or nested in itself) is skipped.
+            let _ = program.run(argument);
+        });
+    }
+
+    /// Calls `with` with the attached program, if any, which stays attached meanwhile. As
+    /// [`fire`](Self::fire).
+    pub(super) fn with<R>(&self, with: impl FnOnce(&Program) -> R) -> Option<R> {
+        // Relaxed: only a hint, which spares every tick two atomics.
+        if self.program.load(Ordering::Relaxed).is_null() {
+            return None;
+        }
         self.firing.fetch_add(1, Ordering::SeqCst);
         let pointer = self.program.load(Ordering::SeqCst);
         // SAFETY: non-null means attached, and `detach` drops the reference only after it has
         // seen `firing` at zero, which our count prevents.
-        if let Some(program) = unsafe { pointer.as_ref() } {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            // A program that is refused (aborted, or nested in itself) is skipped.
-            let _ = program.run(argument);
-        }
+        let outcome = unsafe { pointer.as_ref() }.map(with);
         // Release: the run is over before `detach` goes on.
         self.firing.fetch_sub(1, Ordering::Release);
+        outcome
     }
 }

@@ -129,7 +129,7 @@ impl Task {
     /// IRQs are on, and taken here: a tick that comes while the kernel serves the task counts too, or
     /// a task that does nothing but call could keep the CPU.
     fn take_turn(&mut self) -> Option<End> {
-        let before = ticks();
+        let before = turns();
         loop {
             // The interrupt that stops the task is taken when the half is dropped.
             let exit = self.space.enter().run(&mut self.context);
@@ -141,7 +141,7 @@ impl Task {
                 Exit::SError => fault::unexpected(self.context.frame(), "SError from EL0"),
             };
             match next {
-                Next::Run if ticks() == before => {}
+                Next::Run if turns() == before => {}
                 Next::Run => {
                     self.preemptions += 1;
                     return None;
@@ -216,8 +216,8 @@ impl fmt::Display for TaskError {
     }
 }
 
-/// Ticks of this CPU so far.
-fn ticks() -> u64 {
+/// Turns that ticks have ended on this CPU so far.
+fn turns() -> u64 {
     // Relaxed: this CPU's own interrupt writes it.
-    PerCpu::this().ticks.load(Ordering::Relaxed)
+    PerCpu::this().turns.load(Ordering::Relaxed)
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::{Ended, Task, TaskError};
 use crate::arch::irq;
+use crate::prog::policy;
 
 /// The tasks of one CPU: first come, first served, a turn each, which the CPU's tick ends.
 #[derive(Default)]
@@ -40,6 +41,7 @@ impl Schedule {
     /// If IRQs are masked.
     pub fn run(mut self) -> Vec<Ended> {
         assert!(!irq::is_masked(), "tasks are scheduled by interrupts");
+        policy::set_busy(true);
         while let Some(mut task) = self.ready.pop_front() {
             match task.take_turn() {
                 // There is room: it was popped a moment ago.
@@ -47,6 +49,7 @@ impl Schedule {
                 Some(end) => self.ended.push(task.bury(end)),
             }
         }
+        policy::set_busy(false);
         self.ended
     }
 }
