@@ -63,7 +63,7 @@ impl RangeTree {
     /// Makes room for `total` runs in all, so that no call needs memory while there are no more.
     ///
     /// # Errors
-    /// [`RangeError::NoMemory`]; nodes gained on the way stay.
+    /// [`RangeError::NoMemory`]; nodes gained on the way are given back.
     pub fn reserve_nodes(&mut self, total: usize) -> Result<(), RangeError> {
         self.pool.reserve(total)
     }

@@ -25,6 +25,7 @@ const MOST_NODES: u64 = 4096;
 /// What functions return where Linux's do (asm-generic/errno-base.h).
 mod errno {
     pub const NOENT: i64 = -2;
+    pub const NOMEM: i64 = -12;
     pub const BUSY: i64 = -16;
     pub const INVAL: i64 = -22;
     pub const NOSPC: i64 = -28;
@@ -129,6 +130,7 @@ impl Call<'_> {
         match arena.reserve(from, pages) {
             Ok(()) => 0,
             Err(AllocError::InUse | AllocError::Lock(_)) => errno::BUSY,
+            Err(AllocError::NoMemory) => errno::NOMEM,
             Err(_) => errno::INVAL,
         }
     }

@@ -9,6 +9,7 @@ mod lifecycle;
 mod lock;
 mod map;
 mod mix;
+mod parity;
 mod policy;
 mod program;
 mod resilient;

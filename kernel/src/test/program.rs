@@ -85,7 +85,7 @@ fn run(program: &Program) -> Result<u64, Failure> {
 }
 
 /// Violations on stderr, and its text.
-fn stderr(program: &Program) -> (Vec<Violation>, String) {
+pub fn stderr(program: &Program) -> (Vec<Violation>, String) {
     let (mut violations, mut text) = (Vec::new(), String::new());
     for record in program.stderr.reader().into_iter().flatten() {
         match record {
@@ -96,7 +96,8 @@ fn stderr(program: &Program) -> (Vec<Violation>, String) {
     (violations, text)
 }
 
-fn stdout(program: &Program) -> String {
+/// What a program printed.
+pub fn stdout(program: &Program) -> String {
     let of_text = |record| match record {
         Record::Text(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
         Record::Violation(_) => None,

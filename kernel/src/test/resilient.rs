@@ -2,12 +2,13 @@
 //! The queue by itself is tested on the host (`arena::resilient`), its races by the scenarios `abba`,
 //! `aa-lock` and `stuck-holder`.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arena::hw::{Irqs, Lock, LockError, LockName};
 use spin::Mutex;
 
-use crate::arch::irq;
+use crate::arch::irq::{self, IrqGuard};
 use crate::arch::percpu::CpuId;
 use crate::arch::smp::{self, CpuSet};
 use crate::arch::timer;
@@ -29,6 +30,13 @@ item! {
     suite: "lock",
     about: "a second lock by the same CPU is A-A at once, and leaves no trace",
     run: refuses_own_holder,
+}
+
+item! {
+    name: "resilient-lock-refuses-its-own-holder-beyond-what-is-recorded",
+    suite: "lock",
+    about: "40 locks held at once, each refused to its holder, given back in another order",
+    run: refuses_beyond_the_record,
 }
 
 item! {
@@ -97,6 +105,31 @@ fn refuses_own_holder(_: &Ctx) -> Outcome {
     claim!(held::names(CpuId::current()).next().is_none(), "a lock is still on record");
     claim!(lock.try_lock(Irqs::Masked).is_some(), "the lock was not released");
     Ok(())
+}
+
+fn refuses_beyond_the_record(_: &Ctx) -> Outcome {
+    // More than Linux's table of held locks has rows (`RES_NR_HELD`, 31), and than ours has names.
+    const MANY: usize = 40;
+    let locks = (0..MANY).map(|_| lock(())).collect::<Result<Vec<_>, _>>()?;
+    // Around them all: a guard restores what it found, and they are not dropped in order.
+    let masked = IrqGuard::new();
+    let mut guards: Vec<_> = locks.iter().map(|lock| lock.lock(Irqs::Masked).ok()).collect();
+    let held = guards.iter().flatten().count();
+    let refused = locks.iter().filter(|lock| lock.lock(Irqs::Masked).err() == Some(LockError::Aa));
+    let refused = refused.count();
+    // The even ones first.
+    guards.iter_mut().step_by(2).for_each(drop_guard);
+    guards.iter_mut().rev().for_each(drop_guard);
+    drop(masked);
+    claim!((held, refused) == (MANY, MANY), "{held} held, {refused} refused");
+    claim!(held::names(CpuId::current()).next().is_none(), "a lock is still on record");
+    let free = locks.iter().filter(|lock| lock.try_lock(Irqs::Masked).is_some()).count();
+    claim!(free == MANY, "{free} of {MANY} were released");
+    Ok(())
+}
+
+fn drop_guard<G>(guard: &mut Option<G>) {
+    drop(guard.take());
 }
 
 /// Each of `size` CPUs takes its own lock, waits until all have, and asks for the next one's. Returns

@@ -94,7 +94,15 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         wanted: Option<PageRange>,
         pages: u32,
     ) -> Result<PageRange, AllocError> {
-        inner.ranges.reserve_nodes(self.nodes_needed(inner, pages))?;
+        let nodes = self.nodes_needed(inner, pages);
+        if inner.ranges.node_capacity() < nodes {
+            // First the look: memory is not taken for what cannot be had.
+            match wanted {
+                None if inner.ranges.largest() < pages => return Err(AllocError::NoRange),
+                Some(range) if !inner.ranges.contains(range) => return Err(AllocError::InUse),
+                _ => inner.ranges.reserve_nodes(nodes)?,
+            }
+        }
         step!(&self.machine, RangeCommit, self.object());
         match wanted {
             None => {

@@ -103,9 +103,22 @@ impl Pool {
     }
 
     pub(super) fn reserve(&mut self, total: usize) -> Result<(), RangeError> {
-        while self.capacity() < total {
-            self.grow()?;
+        let missing = total.saturating_sub(self.capacity()).div_ceil(CHUNK);
+        if missing == 0 {
+            return Ok(());
         }
+        if self.capacity() + missing * CHUNK > self.limit() {
+            return Err(RangeError::NoMemory);
+        }
+        // All or none: kept, a part would leave a program that asked for too much with all the memory
+        // that there was.
+        let mut gained = Vec::new();
+        gained.try_reserve_exact(missing).map_err(|_| RangeError::NoMemory)?;
+        for _ in 0..missing {
+            gained.push(chunk()?);
+        }
+        self.chunks.try_reserve(missing).map_err(|_| RangeError::NoMemory)?;
+        self.chunks.append(&mut gained);
         Ok(())
     }
 
@@ -147,19 +160,6 @@ impl Pool {
         &mut self.chunks[id.0 as usize / CHUNK][id.0 as usize % CHUNK].links[tree]
     }
 
-    fn grow(&mut self) -> Result<(), RangeError> {
-        if self.capacity() + CHUNK > self.limit() {
-            return Err(RangeError::NoMemory);
-        }
-        self.chunks.try_reserve(1).map_err(|_| RangeError::NoMemory)?;
-        let mut nodes = Vec::new();
-        nodes.try_reserve_exact(CHUNK).map_err(|_| RangeError::NoMemory)?;
-        nodes.resize(CHUNK, Node { run: PageRange::new(0, 0), links: [Links::LEAF; 2] });
-        let chunk = nodes.into_boxed_slice().try_into().map_err(|_| RangeError::NoMemory)?;
-        self.chunks.push(chunk);
-        Ok(())
-    }
-
     fn limit(&self) -> usize {
         #[cfg(test)]
         if let Some(limit) = self.limit {
@@ -181,4 +181,12 @@ impl IndexMut<Id> for Pool {
     fn index_mut(&mut self, id: Id) -> &mut PageRange {
         &mut self.chunks[id.0 as usize / CHUNK][id.0 as usize % CHUNK].run
     }
+}
+
+/// Nodes that nobody has taken yet.
+fn chunk() -> Result<Box<[Node; CHUNK]>, RangeError> {
+    let mut nodes = Vec::new();
+    nodes.try_reserve_exact(CHUNK).map_err(|_| RangeError::NoMemory)?;
+    nodes.resize(CHUNK, Node { run: PageRange::new(0, 0), links: [Links::LEAF; 2] });
+    nodes.into_boxed_slice().try_into().map_err(|_| RangeError::NoMemory)
 }

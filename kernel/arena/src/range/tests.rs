@@ -226,6 +226,17 @@ fn reserved_nodes_are_enough_for_every_free() {
 }
 
 #[test]
+fn a_reservation_that_fails_keeps_no_node() {
+    let mut tree = tree(&[run(0, 1 << 20)]);
+    let before = tree.node_capacity();
+    tree.pool.limit = Some(before + 5 * CHUNK);
+    assert_eq!(tree.reserve_nodes(before + 6 * CHUNK), Err(RangeError::NoMemory));
+    assert_eq!(tree.node_capacity(), before);
+    tree.reserve_nodes(before + 5 * CHUNK).unwrap();
+    assert_eq!(tree.node_capacity(), before + 5 * CHUNK);
+}
+
+#[test]
 fn a_page_from_the_front_and_back_touches_neither_tree() {
     let mut tree = tree(&[run(0, 2), run(10, 100), run(200, 1000)]);
     let before = (tree.starts.changes, tree.sizes.changes);
