@@ -151,6 +151,9 @@ pub struct Prog {
     pub budget: Option<u64>,
 }
 
+/// The CPU model of explorations: one that manages dirty state, or `dirty-lost` could not be run.
+pub const EXPLORED_CPU: &str = "neoverse-n1";
+
 /// `cargo xtask explore`
 #[derive(Args, Clone, Debug)]
 pub struct Explore {
@@ -187,7 +190,7 @@ pub struct Explore {
     #[arg(long, alias = "cpus", value_parser = clap::value_parser!(u8).range(1..=8))]
     pub smp: Option<u8>,
     /// CPU model, as QEMU names it
-    #[arg(long, value_name = "MODEL", default_value = "neoverse-n1")]
+    #[arg(long, value_name = "MODEL", default_value = EXPLORED_CPU)]
     pub cpu: String,
     /// Version of the interrupt controller
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]

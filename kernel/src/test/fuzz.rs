@@ -31,7 +31,7 @@ item! {
 }
 
 /// Images of an ordinary run.
-const FEW: u64 = 300;
+const FEW: u64 = if cfg!(debug_assertions) { 12 } else { 300 };
 /// Images between two looks whether all that was taken came back.
 const ROUND: u64 = 64;
 /// Images between two lines of the log.

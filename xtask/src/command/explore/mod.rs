@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use explore::schedule::Schedule;
 use ktap::item::Item;
 
-use crate::cli::Explore as Options;
+use crate::cli::{EXPLORED_CPU, Explore as Options};
 use crate::command::qemu::check_variant;
 use crate::exit::Exit;
 use crate::image::Build;
@@ -166,13 +166,18 @@ fn again(played: &Played, options: &Options) -> String {
     if let Some(smp) = options.smp {
         machine += &format!(" --smp {smp}");
     }
-    let of = Machine::new(&options.cpu, options.gic, 2).flags();
+    if options.cpu != EXPLORED_CPU {
+        machine += &format!(" --cpu {}", options.cpu);
+    }
+    if options.gic != 2 {
+        machine += &format!(" --gic {}", options.gic);
+    }
     // The debugger does not know how many actors the race has.
     let debugged = Machine::new(&options.cpu, options.gic, played.smp).flags();
     let what = format!("{} --variant {} --schedule {}", unit.scenario, unit.variant, line.token);
     let threads = if options.mttcg { " --mttcg" } else { "" };
     format!(
-        "again:     cargo xtask explore {what}{machine}{of}{threads}\n\
+        "again:     cargo xtask explore {what}{machine}{threads}\n\
          debugged:  cargo xtask gdb {what}{debugged}\n"
     )
 }
@@ -229,7 +234,10 @@ mod tests {
         let text = again(&played, &unit::tests::options(""));
         let what = "check-then-store --variant plain-store --schedule ab2";
         assert!(text.contains(&format!("cargo xtask explore {what}\n")), "{text}");
-        assert!(text.contains(&format!("cargo xtask gdb {what} --smp 3\n")), "{text}");
+        assert!(
+            text.contains(&format!("cargo xtask gdb {what} --cpu neoverse-n1 --smp 3\n")),
+            "{text}"
+        );
         let text = again(&played, &unit::tests::options("--smp 4 --mttcg --cpu max"));
         assert!(text.contains(&format!("{what} --smp 4 --cpu max --mttcg\n")), "{text}");
     }
