@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod arch;
+mod bench;
 mod deadlock;
 mod debug;
 mod dev;

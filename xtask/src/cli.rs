@@ -302,6 +302,15 @@ pub struct Bench {
     /// Also write the figures here, as JSON
     #[arg(long, value_name = "FILE", value_parser = file)]
     pub json: Option<PathBuf>,
+    /// Compare with the figures in this file, which --json wrote; exit 1 if a count is worse
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// By how much a count may be worse than the baseline's
+    #[arg(long, value_name = "PERCENT", default_value_t = 2, requires = "baseline")]
+    pub percent: u64,
+    /// Also draw cost against size here, as SVG
+    #[arg(long, value_name = "FILE.svg", value_parser = file)]
+    pub plot: Option<PathBuf>,
     /// The toolchain.
     #[command(flatten)]
     pub setup: Setup,

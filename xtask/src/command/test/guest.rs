@@ -56,6 +56,8 @@ pub fn jobs<'a>(bench: Bench<'a>, selection: &Selection) -> Vec<Job<'a>> {
             .filter(|item| item.explored == explored && item.expect == Expect::Pass)
             // Without a program it has nothing to run; see `prog`.
             .filter(|item| item.name != super::prog::ITEM)
+            // Figures mean something under -icount only; see `bench`.
+            .filter(|item| item.suite != crate::command::bench::SUITE)
             .filter(|item| wanted(item, None, &item.expect))
             .collect();
         if let Some(seed) = bench.seed {

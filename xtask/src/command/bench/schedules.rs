@@ -1,23 +1,20 @@
-//! `cargo xtask bench`: how fast the lab explores, and how that scales with steps and CPUs.
+//! How fast the lab explores, and how that scales with steps and CPUs.
 //!
 //! Schedules a second of the host's time, all CPUs in one thread of QEMU's: a figure of this machine,
 //! to be compared with itself.
 
 use anyhow::{Result, bail};
 use ktap::item::Item;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::calibrate;
-use crate::cli::Bench as Options;
 use crate::command::explore::log::{Counts, Fact, fact};
 use crate::exit::Exit;
 use crate::guest::{Deadline, Next};
-use crate::image::Build;
 use crate::items;
 use crate::machine::{Machine, Qemu};
 use crate::report::put;
-use crate::run::{self, Boot, Kernel};
-use crate::toolchain;
+use crate::run::{Boot, Kernel};
 
 /// What is run: the race, and how its schedules are chosen. From few steps to many, from two CPUs to
 /// four.
@@ -39,33 +36,41 @@ const RUNS: usize = 3;
 const BOUND: u32 = 5;
 
 /// A row that was measured.
-#[derive(Serialize)]
-struct Row {
-    benchmark: String,
-    mode: &'static str,
-    cpus: u64,
-    longest_steps: u64,
-    schedules: u64,
-    schedules_per_second: u64,
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct Row {
+    /// The race.
+    pub benchmark: String,
+    /// How its schedules are chosen.
+    pub mode: String,
+    /// CPUs.
+    pub cpus: u64,
+    /// Steps of the longest schedule.
+    pub longest_steps: u64,
+    /// Schedules that were run.
+    pub schedules: u64,
+    /// And how many a second.
+    pub schedules_per_second: u64,
 }
 
-/// Runs the command.
+/// The rows whose name contains `filter`.
+pub fn wanted(filter: &str) -> Vec<(&'static str, &'static str)> {
+    ROWS.into_iter().filter(|(name, _)| name.contains(filter)).collect()
+}
+
+/// Measures and prints rows.
 ///
 /// # Errors
-/// Missing tools, a kernel that does not build, a race that did not hold, a filter of nothing.
-pub fn run(options: &Options) -> Result<Exit> {
-    run::prepare_output()?;
-    let toolchain = toolchain::choose(&options.setup)?;
-    let qemu = Qemu::find(&options.setup)?;
-    let kernel = Kernel::build(&toolchain, Build::Release)?;
-    let items = items::read(&kernel.elf)?;
-    put("benchmark                  mode     CPUs  steps  schedules  schedules/s\n");
+/// A race that did not hold.
+pub fn run(
+    qemu: &Qemu,
+    kernel: &Kernel,
+    items: &[Item],
+    wanted: &[(&'static str, &'static str)],
+) -> Result<Vec<Row>> {
+    put("schedules                  mode     CPUs  steps  schedules  schedules/s\n");
     let mut rows = Vec::new();
-    for (name, mode) in ROWS {
-        if options.filter.as_deref().is_some_and(|filter| !name.contains(filter)) {
-            continue;
-        }
-        let runs = (0..RUNS).map(|_| measure(&qemu, &kernel, &items, name, mode));
+    for (name, mode) in wanted {
+        let runs = (0..RUNS).map(|_| measure(qemu, kernel, items, name, mode));
         let runs = runs.collect::<Result<Vec<_>>>()?;
         // What else the host does only ever costs time.
         let best = runs.into_iter().max_by_key(|row| row.schedules_per_second);
@@ -81,23 +86,10 @@ pub fn run(options: &Options) -> Result<Exit> {
         ));
         rows.push(row);
     }
-    if rows.is_empty() {
-        let names: Vec<_> = ROWS.iter().map(|(name, _)| *name).collect();
-        bail!("no benchmark matches; there are {}", names.join(", "));
-    }
-    if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;
-    }
-    Ok(Exit::Passed)
+    Ok(rows)
 }
 
-fn measure(
-    qemu: &Qemu,
-    kernel: &Kernel,
-    items: &[Item],
-    name: &str,
-    mode: &'static str,
-) -> Result<Row> {
+fn measure(qemu: &Qemu, kernel: &Kernel, items: &[Item], name: &str, mode: &str) -> Result<Row> {
     let race = name.strip_prefix("lab/").unwrap_or(name);
     let item = items::select(items, &[race.to_string()])?.remove(0);
     let smp = u8::try_from(item.min_cpus).unwrap_or(2).max(2);
@@ -134,7 +126,7 @@ fn measure(
     }
     Ok(Row {
         benchmark: name.into(),
-        mode,
+        mode: mode.into(),
         cpus: u64::from(smp),
         longest_steps: counts.longest,
         schedules: counts.schedules,

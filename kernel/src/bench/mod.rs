@@ -1,0 +1,79 @@
+//! Benchmarks: what an operation costs in guest instructions.
+//!
+//! `cargo xtask bench` boots an image without the lab under QEMU's `-icount`, with a counter that counts
+//! one for each instruction (`shift=0`, CNTFRQ_EL0 of 1 GHz); elsewhere the figures are times and mean
+//! little. Each figure is the median of [`ROUNDS`] brackets of `isb; mrs` around the operation, less an
+//! empty bracket; how far the rounds lie apart is told beside it. The tick is off and IRQs are masked
+//! meanwhile. The host knows the budgets (`xtask/src/command/bench/budget.rs`).
+
+mod arena;
+mod baseline;
+mod fault;
+mod memory;
+mod prog;
+mod range;
+
+use alloc::vec::Vec;
+use core::hint::black_box;
+
+use crate::arch::irq::IrqGuard;
+use crate::arch::timer;
+use crate::runner::{self, Failure, Outcome};
+
+/// Brackets of a figure.
+pub const ROUNDS: usize = 15;
+/// Brackets before, which are not counted: first touches of tables, frames and lines of the heap.
+const WARM: usize = 2;
+
+/// Calls `figures` with the tick off.
+pub fn quietly(figures: impl FnOnce() -> Outcome) -> Outcome {
+    timer::stop_tick();
+    let outcome = figures();
+    timer::start_tick();
+    outcome
+}
+
+/// Measures `act` on what `prepare` makes for each round, and prints the figure. `size` is what the
+/// operation is proportional to, or 1.
+///
+/// # Errors
+/// `prepare`'s.
+pub fn figure<T, R>(
+    name: &str,
+    size: u64,
+    mut prepare: impl FnMut() -> Result<T, Failure>,
+    mut act: impl FnMut(&mut T) -> R,
+) -> Outcome {
+    let empty = bracket(&mut (), |()| ());
+    let mut counts = Vec::with_capacity(ROUNDS);
+    for round in 0..WARM + ROUNDS {
+        let mut with = prepare()?;
+        let count = bracket(&mut with, &mut act);
+        if round >= WARM {
+            counts.push(count.saturating_sub(empty));
+        }
+    }
+    counts.sort_unstable();
+    let (median, spread) = (counts[ROUNDS / 2], counts[ROUNDS - 1] - counts[0]);
+    runner::diagnose(format_args!("bench: {name} size={size} count={median} spread={spread}"));
+    Ok(())
+}
+
+/// The same for what needs nothing prepared.
+///
+/// # Errors
+/// None.
+pub fn plain<R>(name: &str, mut act: impl FnMut() -> R) -> Outcome {
+    figure(name, 1, || Ok(()), |()| act())
+}
+
+#[inline(never)]
+fn bracket<T, R>(with: &mut T, mut act: impl FnMut(&mut T) -> R) -> u64 {
+    let masked = IrqGuard::new();
+    let before = timer::counter();
+    let result = act(with);
+    let after = timer::counter();
+    drop(masked);
+    black_box(result);
+    after - before
+}
