@@ -52,6 +52,13 @@ pub fn counter() -> u64 {
     CNTVCT_EL0.get()
 }
 
+/// A hundred instructions that do nothing: what they count is what an instruction counts.
+#[inline(always)]
+pub fn hundred_nops() {
+    // SAFETY: does nothing.
+    unsafe { core::arch::asm!(".rept 100", "nop", ".endr", options(nomem, nostack)) }
+}
+
 /// Nanoseconds of the virtual counter.
 pub fn now_ns() -> u64 {
     // Relaxed: constant after `init`.

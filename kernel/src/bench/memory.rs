@@ -9,6 +9,7 @@ use arena::slot::PteSlot;
 use arena::walk::leaf_slot;
 
 use super::{figure, plain, quietly};
+use crate::arch::timer;
 use crate::mem::lock::IrqSpinLock;
 use crate::mem::machine::Machine;
 use crate::mem::resilient::ResilientLock;
@@ -36,16 +37,10 @@ fn locks(_: &Ctx) -> Outcome {
     let resilient: ResilientLock<u64> =
         Lock::new(&NAME, 0).ok_or_else(|| Failure::new("no lock is left".into()))?;
     quietly(|| {
-        plain("nops-100", hundred_nops)?;
+        plain("nops-100", timer::hundred_nops)?;
         plain("irq-spinlock", || *SPIN.acquire() += 1)?;
         plain("resilient-lock", || resilient.lock(Irqs::Masked).map(|mut value| *value += 1))
     })
-}
-
-/// Sees that a count is an instruction.
-fn hundred_nops() {
-    // SAFETY: does nothing.
-    unsafe { core::arch::asm!(".rept 100", "nop", ".endr", options(nomem, nostack)) }
 }
 
 /// `ptep_try_set` as the kernel has it, through a call.
