@@ -14,6 +14,7 @@ extern crate std;
 pub mod addr;
 pub mod arena;
 pub mod esr;
+pub mod frames;
 pub mod hw;
 pub mod lifecycle;
 pub mod map;

@@ -155,7 +155,11 @@ impl CpuId {
     /// Its index, below [`MAX_CPUS`].
     #[inline(always)]
     pub const fn index(self) -> usize {
-        self.0 as usize
+        let index = self.0 as usize;
+        // SAFETY: `new` refuses every other index, and `id` reads one of `kernel_percpu`'s, which
+        // has no more elements. Spares each access to a CPU's own data a comparison.
+        unsafe { core::hint::assert_unchecked(index < MAX_CPUS) };
+        index
     }
 }
 

@@ -37,6 +37,7 @@ pub fn first(tree: &fdt::Machine) -> Result<(), TooSmall> {
     // SAFETY: the run is RAM behind the early map, outside the image and the tree, and is left out
     // of the frames below.
     unsafe { heap::init(start, heap_bytes as usize, reserve) };
+    frame::init(ram / PAGE_SIZE).map_err(|_| TooSmall { heap_bytes })?;
     for run in free_runs(tree) {
         let run = if run.start == heap.start { heap.end..run.end } else { run };
         add(run.start..run.end.min(EARLY_END));

@@ -1,99 +1,102 @@
-//! Physical frames: a buddy allocator behind a cache on each CPU.
-//!
-//! The cache serves one frame at a time without a lock, with IRQs masked for a few instructions.
-//! The buddy allocator keeps its books in the heap, not in the free frames: a stale write to a
-//! freed frame, which broken protocol variants make on purpose, cannot corrupt it.
+//! Physical frames: [`arena::frames`] with this kernel's CPUs and locks, and a tracepoint on both ways.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use arena::addr::Frame;
+use arena::frames::{Cache, NoMemory, Pool};
 use arena::hw::LockName;
-use buddy_system_allocator::FrameAllocator;
 
 use crate::arch::irq::IrqGuard;
 use crate::arch::percpu::{CpuId, CpuLocal, MAX_CPUS};
 use crate::mem::heap;
 use crate::mem::lock::IrqSpinLock;
-use crate::prog::tracepoint;
-
-/// Frames that a CPU keeps at hand.
-const CACHE: usize = 64;
-/// Frames that move between a cache and the buddy allocator at once.
-const BATCH: usize = CACHE / 2;
-
-/// The largest run is 2^(ORDERS - 1) frames.
-const ORDERS: usize = 20;
+use crate::prog::tracepoint::{MM_PAGE_ALLOC, MM_PAGE_FREE};
 
 static POOL_NAME: LockName = LockName("frames");
-static POOL: IrqSpinLock<Option<FrameAllocator<ORDERS>>> = IrqSpinLock::named(&POOL_NAME, None);
+static POOL: IrqSpinLock<Option<Pool>> = IrqSpinLock::named(&POOL_NAME, None);
 static TOTAL: AtomicU64 = AtomicU64::new(0);
-
-/// One CPU's cache. Only that CPU uses it, with IRQs masked, so every access is Relaxed.
-struct Cache {
-    count: AtomicUsize,
-    /// Frame numbers: 32 bits reach 16 TiB.
-    frames: [AtomicU32; CACHE],
-    /// Frames handed out less frames taken back, ever. Wraps; only the sum over CPUs means
-    /// anything.
-    balance: AtomicU64,
-}
-
+/// Free frames that are in no cache; changes with the lock held.
+static POOLED: AtomicU64 = AtomicU64::new(0);
 static CACHES: CpuLocal<Cache> = CpuLocal::new([const { Cache::new() }; MAX_CPUS]);
 
-impl Cache {
-    const fn new() -> Self {
-        Self {
-            count: AtomicUsize::new(0),
-            frames: [const { AtomicU32::new(0) }; CACHE],
-            balance: AtomicU64::new(0),
-        }
-    }
-
-    fn add_balance(&self, by: u64) {
-        let balance = self.balance.load(Ordering::Relaxed).wrapping_add(by);
-        self.balance.store(balance, Ordering::Relaxed);
-    }
+/// Makes the books for a machine of `frames` frames. Boot, once, when the heap is there.
+///
+/// # Errors
+/// [`NoMemory`].
+pub fn init(frames: u64) -> Result<(), NoMemory> {
+    let pool = Pool::with_room(frames as usize)?;
+    *POOL.acquire() = Some(pool);
+    Ok(())
 }
 
-/// Adds the frames from `first` up to, not including, `end`. Boot only.
+/// Adds the frames from `first` up to, not including, `end`. Boot only, after [`init`].
 pub fn add(first: Frame, end: Frame) {
-    let mut pool = POOL.acquire();
-    let pool = pool.get_or_insert_with(FrameAllocator::new);
-    pool.add_frame(first.number() as usize, end.number() as usize);
+    with_pool(|pool| pool.add(first, end));
     TOTAL.fetch_add(end.number() - first.number(), Ordering::Relaxed);
 }
 
-/// One frame of unspecified contents; `None` when memory is exhausted.
+/// One frame of unspecified contents; `None` when memory is exhausted. Other CPUs' caches may still
+/// hold frames then: exhaustion comes a little early.
 ///
 /// Any context but the abort handler. Fires `mm_page_alloc` before it returns, under whatever
 /// locks the caller holds and with the caller's IRQ mask. Answers to Linux `alloc_page()`.
+// Budgeted: what is rare is behind a call that ends the function, so that nothing is saved for it.
+#[inline(always)]
 pub fn alloc() -> Option<Frame> {
     let frame = match crate::lab::engine::hook::frame() {
         Some(of_the_lab) => of_the_lab?,
-        None => take()?,
+        None => match take() {
+            Some(frame) => frame,
+            None => return alloc_refilled(),
+        },
     };
-    tracepoint::MM_PAGE_ALLOC.fire(frame.start().get());
-    Some(frame)
+    if MM_PAGE_ALLOC.is_attached() { traced(frame) } else { Some(frame) }
 }
 
 /// Takes a frame back. Nothing may map it any more. Any context but the abort handler. Fires
 /// `mm_page_free` first, under whatever locks the caller holds. Answers to Linux `__free_page()`.
+// As `alloc`.
+#[inline(always)]
 pub fn free(frame: Frame) {
-    tracepoint::MM_PAGE_FREE.fire(frame.start().get());
+    if MM_PAGE_FREE.is_attached() || !put(frame) {
+        free_slowly(frame);
+    }
+}
+
+/// Takes frames back as [`free`] does, and looks once for what is looked for each time there.
+/// In images without the lab, which has a say in each.
+#[cfg(not(feature = "lab"))]
+#[inline(always)]
+pub fn free_all(frames: impl Iterator<Item = Frame>) {
+    let traced = MM_PAGE_FREE.is_attached();
     let masked = IrqGuard::new();
     let cache = CACHES.local(&masked);
-    let mut count = cache.count.load(Ordering::Relaxed);
-    if count == CACHE {
-        count = drain(cache);
-    }
-    cache.frames[count].store(frame.number() as u32, Ordering::Relaxed);
-    cache.count.store(count + 1, Ordering::Relaxed);
-    cache.add_balance(u64::MAX);
+    // The iterator runs itself: its filters are then branches of one loop.
+    frames.for_each(|frame| {
+        if traced || !cache.put(frame) {
+            free_slowly(frame);
+        }
+    });
+}
+
+/// Takes 2^`order` neighbouring frames, the first a multiple of their number; `None` if there is no
+/// such run outside of the caches, or `order` is above [`arena::frames::MAX_ORDER`]. Contexts as
+/// [`alloc`]; fires nothing. Slow, and with IRQs off for long if loose frames have to be merged.
+pub fn alloc_run(order: u32) -> Option<Frame> {
+    with_pool(|pool| if heap::can_serve_frames() { pool.take_run(order) } else { None })
+}
+
+/// Takes a run of [`alloc_run`] back. Nothing may map it any more.
+pub fn free_run(first: Frame, order: u32) {
+    with_pool(|pool| pool.put_run(first, order));
 }
 
 /// Frames handed out and not taken back. Exact when no CPU is inside the allocator.
 pub fn in_use() -> u64 {
-    CpuId::all().fold(0, |sum, cpu| sum.wrapping_add(CACHES[cpu].balance.load(Ordering::Relaxed)))
+    let cached: usize = CpuId::all().map(|cpu| CACHES[cpu].len()).sum();
+    let free = POOLED.load(Ordering::Relaxed) + cached as u64;
+    // A frame that moves between cache and pool meanwhile may be seen on both sides.
+    total().saturating_sub(free)
 }
 
 /// Whether this CPU is inside the frame allocator's books, so that the heap opens its reserve.
@@ -106,41 +109,54 @@ pub fn total() -> u64 {
     TOTAL.load(Ordering::Relaxed)
 }
 
+#[inline(always)]
 fn take() -> Option<Frame> {
     let masked = IrqGuard::new();
+    CACHES.local(&masked).take()
+}
+
+#[inline(always)]
+fn put(frame: Frame) -> bool {
+    let masked = IrqGuard::new();
+    CACHES.local(&masked).put(frame)
+}
+
+#[cold]
+#[inline(never)]
+fn alloc_refilled() -> Option<Frame> {
+    let masked = IrqGuard::new();
     let cache = CACHES.local(&masked);
-    let mut count = cache.count.load(Ordering::Relaxed);
-    if count == 0 {
-        count = refill(cache);
-    }
-    let last = count.checked_sub(1)?;
-    cache.count.store(last, Ordering::Relaxed);
-    cache.add_balance(1);
-    Some(Frame::from_number(u64::from(cache.frames[last].load(Ordering::Relaxed))))
+    with_pool(|pool| cache.refill(pool, heap::can_serve_frames));
+    let frame = cache.take();
+    drop(masked);
+    traced(frame?)
 }
 
-/// Fills an empty cache by up to a batch; returns how many frames it holds then. Other CPUs'
-/// caches may still hold frames when the pool is dry: exhaustion comes a little early.
-fn refill(cache: &Cache) -> usize {
-    let mut pool = POOL.acquire();
-    let Some(pool) = pool.as_mut() else { return 0 };
-    let mut count = 0;
-    while count < BATCH && heap::can_serve_frames() {
-        let Some(number) = pool.alloc(1) else { break };
-        cache.frames[count].store(number as u32, Ordering::Relaxed);
-        count += 1;
-    }
-    cache.count.store(count, Ordering::Relaxed);
-    count
+/// The frame, after its tracepoint has fired.
+#[cold]
+#[inline(never)]
+fn traced(frame: Frame) -> Option<Frame> {
+    MM_PAGE_ALLOC.fire(frame.start().get());
+    Some(frame)
 }
 
-/// Gives a batch of a full cache back; returns how many frames it holds then.
-fn drain(cache: &Cache) -> usize {
-    let mut pool = POOL.acquire();
-    let pool = pool.as_mut().expect("frames came from the pool");
-    for entry in &cache.frames[CACHE - BATCH..] {
-        pool.dealloc(entry.load(Ordering::Relaxed) as usize, 1);
+#[cold]
+#[inline(never)]
+fn free_slowly(frame: Frame) {
+    MM_PAGE_FREE.fire(frame.start().get());
+    let masked = IrqGuard::new();
+    let cache = CACHES.local(&masked);
+    if !cache.put(frame) {
+        with_pool(|pool| cache.drain(pool));
+        let put = cache.put(frame);
+        debug_assert!(put, "a drained cache has room");
     }
-    cache.count.store(CACHE - BATCH, Ordering::Relaxed);
-    CACHE - BATCH
+}
+
+fn with_pool<R: Default>(change: impl FnOnce(&mut Pool) -> R) -> R {
+    let mut pool = POOL.acquire();
+    let Some(pool) = pool.as_mut() else { return R::default() };
+    let outcome = change(pool);
+    POOLED.store(pool.free(), Ordering::Relaxed);
+    outcome
 }

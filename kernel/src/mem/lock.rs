@@ -44,6 +44,8 @@ impl<T> IrqSpinLock<T> {
 
     /// Waits for the lock. Taking a lock that this CPU holds is a bug of the kernel's own and ends
     /// the run as a deadlock; code that can meet it by design uses [`Lock::lock`].
+    // Budgeted: with the fast path inlined the guard stays in registers.
+    #[inline(always)]
     pub fn acquire(&self) -> IrqSpinGuard<'_, T> {
         match self.lock(Irqs::Masked) {
             Ok(guard) => guard,
@@ -62,6 +64,26 @@ impl<T> IrqSpinLock<T> {
         self.owner.load(Ordering::Relaxed) == me()
     }
 
+    /// Waits until the lock is free, and takes it.
+    #[cold]
+    #[inline(never)]
+    fn wait(&self) -> Result<SpinMutexGuard<'_, T>, LockError> {
+        loop {
+            if self.is_held_here() {
+                return Err(LockError::Aa);
+            }
+            if engine::is_acting() {
+                engine::block(self.address());
+            } else {
+                barrier::wait_hint();
+            }
+            if let Some(value) = self.value.try_lock() {
+                return Ok(value);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn guard<'a>(
         &'a self,
         value: SpinMutexGuard<'a, T>,
@@ -84,21 +106,14 @@ impl<T> Lock<T> for IrqSpinLock<T> {
         Some(Self::named(name, value))
     }
 
+    #[inline(always)]
     fn lock(&self, irqs: Irqs) -> Result<IrqSpinGuard<'_, T>, LockError> {
         let saved = mask(irqs);
-        loop {
-            if let Some(value) = self.value.try_lock() {
-                return Ok(self.guard(value, saved));
-            }
-            if self.is_held_here() {
-                return Err(LockError::Aa);
-            }
-            if engine::is_acting() {
-                engine::block(self.address());
-            } else {
-                barrier::wait_hint();
-            }
-        }
+        let value = match self.value.try_lock() {
+            Some(value) => value,
+            None => self.wait()?,
+        };
+        Ok(self.guard(value, saved))
     }
 
     fn try_lock(&self, irqs: Irqs) -> Option<IrqSpinGuard<'_, T>> {
@@ -112,6 +127,7 @@ impl<T> Lock<T> for IrqSpinLock<T> {
 }
 
 impl<T> Drop for IrqSpinGuard<'_, T> {
+    #[inline(always)]
     fn drop(&mut self) {
         held::pop(self.name);
         // Before the lock itself is free: a later holder's number must not be overwritten.

@@ -87,12 +87,18 @@ impl Tracepoint {
         (!pointer.is_null()).then(|| unsafe { Arc::from_raw(pointer) })
     }
 
+    /// Whether a program is attached at this moment. One load; any context.
+    #[inline(always)]
+    pub fn is_attached(&self) -> bool {
+        // Relaxed: only a hint; `with` looks again.
+        !self.program.load(Ordering::Relaxed).is_null()
+    }
+
     /// Runs the attached program, if any. One load where none is attached. Any context but the
     /// abort handler.
     #[inline]
     pub fn fire(&self, argument: u64) {
-        // Relaxed: only a hint; `with` looks again.
-        if !self.program.load(Ordering::Relaxed).is_null() {
+        if self.is_attached() {
             self.fire_attached(argument);
         }
     }
@@ -109,8 +115,8 @@ impl Tracepoint {
     /// Calls `with` with the attached program, if any, which stays attached meanwhile. As
     /// [`fire`](Self::fire).
     pub(super) fn with<R>(&self, with: impl FnOnce(&Program) -> R) -> Option<R> {
-        // Relaxed: only a hint, which spares every tick two atomics.
-        if self.program.load(Ordering::Relaxed).is_null() {
+        // Spares every tick two atomics.
+        if !self.is_attached() {
             return None;
         }
         self.firing.fetch_add(1, Ordering::SeqCst);

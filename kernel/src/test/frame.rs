@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use arena::addr::{Frame, PAGE_SIZE};
+use arena::frames::MAX_ORDER;
 use arena::hw::Frames;
 
 use crate::arch::smp::{self, CpuSet};
@@ -27,6 +28,13 @@ item! {
     suite: "frame",
     about: "allocate until none is left, free all, allocate again",
     run: exhaustion,
+}
+
+item! {
+    name: "frame-runs-are-whole-and-come-back",
+    suite: "frame",
+    about: "runs of 1 to 64 frames: aligned, apart, in RAM; what cannot be had is an error value",
+    run: runs,
 }
 
 item! {
@@ -60,6 +68,29 @@ fn distinct(_: &Ctx) -> Outcome {
     let now = frame::in_use();
     claim!(now == before + 1000, "{before} in use, then {now}");
     frames.into_iter().for_each(frame::free);
+    Ok(())
+}
+
+fn runs(_: &Ctx) -> Outcome {
+    let before = frame::in_use();
+    let runs: Vec<_> =
+        (0..=6).filter_map(|order| Some((frame::alloc_run(order)?, order))).collect();
+    claim!(runs.len() == 7, "{} runs of 7", runs.len());
+    let mut frames = BTreeSet::new();
+    for (first, order) in &runs {
+        let count = 1 << order;
+        claim!(first.number().is_multiple_of(count), "{first:?} begins a run of {count}");
+        frames.extend(first.number()..first.number() + count);
+    }
+    claim!(frames.len() == 127, "{} distinct frames of 127", frames.len());
+    let in_ram = |&number: &u64| kmap::is_ram(Frame::from_number(number).start());
+    claim!(frames.iter().all(in_ram), "a frame is not RAM");
+    let now = frame::in_use();
+    claim!(now == before + 127, "{before} in use, then {now}");
+    runs.into_iter().for_each(|(first, order)| frame::free_run(first, order));
+    let now = frame::in_use();
+    claim!(now == before, "{before} in use before, {now} after");
+    claim!(frame::alloc_run(MAX_ORDER + 1).is_none(), "a run above the largest was given");
     Ok(())
 }
 
