@@ -72,13 +72,22 @@ pub trait Hw {
     fn step(&self, _point: crate::step::StepPoint, _object: u64) {}
 }
 
+/// Slots of a translation table (4 KiB granule).
+pub const TABLE_SLOTS: usize = 512;
+
 /// Access to translation tables in memory.
 pub trait Tables {
-    /// Slot `index` (below 512) of the table in `table`.
+    /// The slots of the table in `table`.
     ///
     /// A translation table's memory stays a table for as long as any walk may reach it, so the
-    /// reference is to a live atomic word.
-    fn slot(&self, table: Frame, index: usize) -> &PteSlot;
+    /// references are to live atomic words.
+    fn slots(&self, table: Frame) -> &[PteSlot; TABLE_SLOTS];
+
+    /// Slot `index`, below [`TABLE_SLOTS`], of the table in `table`.
+    #[inline(always)]
+    fn slot(&self, table: Frame, index: usize) -> &PteSlot {
+        &self.slots(table)[index]
+    }
 }
 
 /// Where frames come from and go to.
@@ -89,6 +98,12 @@ pub trait Frames {
 
     /// Takes a frame back. No slot and no TLB may still translate to it.
     fn free(&self, frame: Frame);
+
+    /// Takes several frames back, as [`free`](Self::free) does one.
+    #[inline(always)]
+    fn free_all(&self, frames: impl Iterator<Item = Frame>) {
+        frames.for_each(|frame| self.free(frame));
+    }
 
     /// Fills a frame that the caller owns with zeroes.
     fn zero(&self, frame: Frame);
@@ -155,4 +170,13 @@ pub trait Lock<T> {
 pub trait Platform: Hw + Tables + Frames {
     /// The lock that guards an arena's bookkeeping.
     type Lock<T: Send>: Lock<T>;
+
+    /// The same machine without a choice that it makes at each operation.
+    type Chosen: Hw;
+
+    /// For loops over many descriptors: the machine with its choice made, if there is one to make.
+    #[inline(always)]
+    fn chosen(&self) -> Option<&Self::Chosen> {
+        None
+    }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use crate::addr::{Frame, VirtAddr};
-use crate::hw::{Frames, Hw, Irqs, Lock, LockError, LockName, Platform, Tables};
+use crate::hw::{Frames, Hw, Irqs, Lock, LockError, LockName, Platform, TABLE_SLOTS, Tables};
 use crate::pte::Pte;
 use crate::slot::PteSlot;
 use crate::sync::{AtomicU64, Ordering};
@@ -136,8 +136,8 @@ impl Hw for &Model {
 }
 
 impl Tables for &Model {
-    fn slot(&self, table: Frame, index: usize) -> &PteSlot {
-        &self.tables[table.number() as usize][index]
+    fn slots(&self, table: Frame) -> &[PteSlot; TABLE_SLOTS] {
+        &self.tables[table.number() as usize]
     }
 }
 
@@ -196,5 +196,6 @@ impl<T> Lock<T> for ModelLock<T> {
 }
 
 impl Platform for &Model {
+    type Chosen = Self;
     type Lock<T: Send> = ModelLock<T>;
 }

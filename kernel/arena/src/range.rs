@@ -253,13 +253,14 @@ impl RangeTree {
     /// Gives a run longer bounds that keep it between its neighbours by start. In the order by
     /// size it stays where it is unless another run lies between its old key and its new one.
     fn grow(&mut self, id: Id, to: PageRange) {
-        let stays = self.sizes.floor(&self.pool, BySize::key(to)) == id;
+        // One run alone is in order whatever its size.
+        let stays = self.pool.live() == 1 || self.sizes.floor(&self.pool, BySize::key(to)) == id;
         self.change(id, to, stays);
     }
 
     /// As [`Self::grow`], with shorter bounds.
     fn shrink(&mut self, id: Id, to: PageRange) {
-        let stays = self.sizes.ceiling(&self.pool, BySize::key(to)) == id;
+        let stays = self.pool.live() == 1 || self.sizes.ceiling(&self.pool, BySize::key(to)) == id;
         self.change(id, to, stays);
     }
 

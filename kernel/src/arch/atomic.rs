@@ -28,7 +28,7 @@ pub fn uses_lse() -> bool {
 macro_rules! lse {
     ($order:expr, $relaxed:literal, $acquire:literal, $release:literal, $both:literal,
      $operands:literal, $($binding:tt)*) => {
-        // SAFETY: the address comes from a reference to an atomic; FEAT_LSE was established.
+        // SAFETY: the address comes from a reference to an atomic; the caller knows of FEAT_LSE.
         unsafe {
             match $order {
                 Ordering::Relaxed => asm!(
@@ -63,12 +63,8 @@ pub fn compare_exchange(word: &AtomicU64, old: u64, new: u64, order: Ordering) -
     if !uses_lse() {
         return word.compare_exchange(old, new, order, load_half(order));
     }
-    let mut found = old;
-    lse!(
-        order, "cas", "casa", "casl", "casal", "{found}, {new}, [{word}]",
-        found = inout(reg) found, new = in(reg) new, word = in(reg) word.as_ptr()
-    );
-    if found == old { Ok(found) } else { Err(found) }
+    // SAFETY: `use_lse` was told so.
+    unsafe { lse_compare_exchange(word, old, new, order) }
 }
 
 /// Stores `new`; the value before.
@@ -78,6 +74,38 @@ pub fn swap(word: &AtomicU64, new: u64, order: Ordering) -> u64 {
     if !uses_lse() {
         return word.swap(new, order);
     }
+    // SAFETY: as above.
+    unsafe { lse_swap(word, new, order) }
+}
+
+/// [`compare_exchange`] by the LSE instruction.
+///
+/// # Errors
+/// As there.
+///
+/// # Safety
+/// All CPUs have FEAT_LSE.
+#[inline(always)]
+pub unsafe fn lse_compare_exchange(
+    word: &AtomicU64,
+    old: u64,
+    new: u64,
+    order: Ordering,
+) -> Result<u64, u64> {
+    let mut found = old;
+    lse!(
+        order, "cas", "casa", "casl", "casal", "{found}, {new}, [{word}]",
+        found = inout(reg) found, new = in(reg) new, word = in(reg) word.as_ptr()
+    );
+    if found == old { Ok(found) } else { Err(found) }
+}
+
+/// [`swap`] by the LSE instruction.
+///
+/// # Safety
+/// All CPUs have FEAT_LSE.
+#[inline(always)]
+pub unsafe fn lse_swap(word: &AtomicU64, new: u64, order: Ordering) -> u64 {
     let before: u64;
     lse!(
         order, "swp", "swpa", "swpl", "swpal", "{new}, {before}, [{word}]",

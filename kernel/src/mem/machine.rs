@@ -1,7 +1,7 @@
 //! The machine that the arena protocols run on: every method is the instruction of its name.
 
 use arena::addr::{Frame, VirtAddr};
-use arena::hw::{Frames, Hw, Platform, Tables};
+use arena::hw::{Frames, Hw, Platform, TABLE_SLOTS, Tables};
 use arena::slot::PteSlot;
 #[cfg(feature = "lab")]
 use arena::step::StepPoint;
@@ -17,6 +17,9 @@ use crate::mem::resilient::ResilientLock;
 
 #[cfg(feature = "lab")]
 pub mod lab;
+mod lse;
+
+pub use lse::LseMachine;
 
 /// This machine. A value without size: all state is in registers and memory.
 #[derive(Clone, Copy)]
@@ -145,17 +148,17 @@ impl Hw for Machine {
 
 impl Tables for Machine {
     #[inline(always)]
-    fn slot(&self, table: Frame, index: usize) -> &PteSlot {
-        assert!(index < 512, "a table has 512 slots");
-        let slot = to_virt(table.start()).get() as *const PteSlot;
+    fn slots(&self, table: Frame) -> &[PteSlot; TABLE_SLOTS] {
+        let slots = to_virt(table.start()).get() as *const [PteSlot; TABLE_SLOTS];
         // SAFETY: `table` comes from a root or a table descriptor, so it is a frame of RAM in the
         // direct map, 4 KiB aligned, that stays a table while walks can reach it (the trait's
         // contract). `PteSlot` is one atomic word, valid for any bit pattern.
-        unsafe { &*slot.add(index) }
+        unsafe { &*slots }
     }
 }
 
 impl Frames for Machine {
+    #[inline(always)]
     fn alloc(&self) -> Option<Frame> {
         frame::alloc()
     }
@@ -166,6 +169,13 @@ impl Frames for Machine {
             return;
         }
         frame::free(frame);
+    }
+
+    // In lab images each frame has its own say.
+    #[cfg(not(feature = "lab"))]
+    #[inline(always)]
+    fn free_all(&self, frames: impl Iterator<Item = Frame>) {
+        frame::free_all(frames);
     }
 
     fn zero(&self, frame: Frame) {
@@ -179,6 +189,14 @@ impl Frames for Machine {
 
 impl Platform for Machine {
     type Lock<T: Send> = ResilientLock<T>;
+    type Chosen = LseMachine;
+
+    // In lab images every access goes by the lab's hooks.
+    #[cfg(not(feature = "lab"))]
+    #[inline(always)]
+    fn chosen(&self) -> Option<&LseMachine> {
+        LseMachine::of_all_cpus()
+    }
 }
 
 /// Fills a frame with zeroes. Its owner asks for it, the lab perhaps later than it did.

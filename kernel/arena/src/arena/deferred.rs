@@ -73,19 +73,26 @@ impl Deferred {
         self.words.iter().any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
-    /// Takes the notes of `range` back: it was freed otherwise.
+    /// Takes the notes of `range`, a batch of one table, back: it was freed otherwise.
+    #[inline(always)]
     pub fn forget(&self, range: PageRange) {
-        // One word: a batch is at most 64 pages, but may lie across two.
+        // A look first: nothing is noted nearly always. A table's pages share a word of the summary. A
+        // note that is being made, or taken, meanwhile is a second free of the page beside this one.
+        let summary = self.words.get((range.start / (WORD * WORD)) as usize);
+        if summary.is_some_and(|noted| noted.load(Ordering::Relaxed) != 0) {
+            self.forget_noted(range);
+        }
+    }
+
+    fn forget_noted(&self, range: PageRange) {
+        // A batch is at most 64 pages, but may lie across two words.
         let mut at = range.start;
         while u64::from(at) < range.end() {
             let bit = at % WORD;
             let count = (range.end() as u32 - at).min(WORD - bit);
             let bits = (u64::MAX >> (WORD - count)) << bit;
             let word = &self.pages[(at / WORD) as usize];
-            // A look first: nothing is noted nearly always.
-            if word.load(Ordering::Relaxed) & bits != 0 {
-                word.fetch_and(!bits, Ordering::Relaxed);
-            }
+            word.fetch_and(!bits, Ordering::Relaxed);
             at += count;
         }
     }
@@ -182,6 +189,11 @@ mod tests {
         deferred.forget(PageRange::new(62, 64));
         let left = [(60, 2), (126, 2), (128, 2)].map(|(start, n)| PageRange::new(start, n));
         assert_eq!(taken(&deferred), left);
+        // Beyond the first word of the summary.
+        let far = Deferred::new(10_000).unwrap();
+        far.put(PageRange::new(5000, 2));
+        far.forget(PageRange::new(5001, 1));
+        assert_eq!(taken(&far), [PageRange::new(5000, 1)]);
     }
 
     #[test]

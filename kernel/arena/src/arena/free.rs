@@ -3,8 +3,8 @@
 use core::fmt;
 
 use super::{Arena, Inner};
-use crate::addr::{PageRange, VirtAddr};
-use crate::hw::{Lock, LockError, Platform};
+use crate::addr::{PAGE_SIZE, PageRange, VirtAddr};
+use crate::hw::{Hw, Lock, LockError, Platform, TABLE_SLOTS};
 use crate::protocol::Protocol;
 use crate::pte::{Pte, State};
 use crate::slot::finish_flush;
@@ -14,9 +14,6 @@ use crate::walk::leaf_table;
 
 /// Pages cleared under one set of barriers, and for one holding of the lock.
 pub(super) const BATCH: u32 = 64;
-
-/// Slots of one level 3 table.
-const TABLE_SLOTS: u32 = 512;
 
 /// When pages are free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,14 +85,25 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     }
 
     /// Frees `range`; if the lock is not given, says why and what is left.
+    #[inline(always)]
     fn free_range(&self, range: PageRange) -> Result<(), (LockError, PageRange)> {
+        if range.pages == 1 { self.free_first(range, range) } else { self.free_batches(range) }
+    }
+
+    /// Frees `batch`, the first part of `rest`.
+    #[inline(always)]
+    fn free_first(&self, batch: PageRange, rest: PageRange) -> Result<(), (LockError, PageRange)> {
+        P::free_batch(self, batch).map_err(|error| {
+            self.counters.lock_failures.fetch_add(1, Ordering::Relaxed);
+            (error, rest)
+        })
+    }
+
+    fn free_batches(&self, range: PageRange) -> Result<(), (LockError, PageRange)> {
         let mut rest = range;
         while rest.pages > 0 {
             let batch = first_batch(rest);
-            P::free_batch(self, batch).map_err(|error| {
-                self.counters.lock_failures.fetch_add(1, Ordering::Relaxed);
-                (error, rest)
-            })?;
+            self.free_first(batch, rest)?;
             rest = PageRange::new(rest.start + batch.pages, rest.pages - batch.pages);
         }
         Ok(())
@@ -106,10 +114,12 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     ///
     /// # Errors
     /// The lock's; nothing was freed.
+    // A call less for the commonest free, of one page.
+    #[inline(always)]
     pub fn free_flushed(&self, batch: PageRange) -> Result<(), LockError> {
         step!(&self.machine, LockAcquire, self.object());
         let mut inner = self.inner.lock(P::IRQS)?;
-        let freed = self.unmap_pages(batch);
+        let freed = self.unmap_batch(batch);
         self.deferred.forget(batch);
         self.give_back(&mut inner, batch, freed);
         step!(&self.machine, LockRelease, self.object());
@@ -139,57 +149,101 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     }
 
     /// [`unmap_pages`](Self::unmap_pages) for a range inside one table, of at most [`BATCH`].
+    // The commonest case is one page, and what it costs is mostly calls and loops for more.
+    #[inline(always)]
     fn unmap_batch(&self, range: PageRange) -> u32 {
+        match range.pages {
+            1 => self.unmap_at_most::<1, _>(&self.machine, range),
+            _ => self.unmap_several(range),
+        }
+    }
+
+    #[inline(never)]
+    fn unmap_several(&self, range: PageRange) -> u32 {
+        match self.machine.chosen() {
+            Some(chosen) => self.unmap_several_on(chosen, range),
+            None => self.unmap_several_on(&self.machine, range),
+        }
+    }
+
+    #[inline(always)]
+    fn unmap_several_on<H: Hw>(&self, hw: &H, range: PageRange) -> u32 {
+        // Room to remember the old entries of a full batch takes longer to empty than a page to free.
+        match range.pages {
+            0 => 0,
+            1..=8 => self.unmap_at_most::<8, H>(hw, range),
+            _ => self.unmap_at_most::<{ BATCH as usize }, H>(hw, range),
+        }
+    }
+
+    #[inline(always)]
+    fn unmap_at_most<const N: usize, H: Hw>(&self, hw: &H, range: PageRange) -> u32 {
         let machine = &self.machine;
+        // A constant where it can be one.
+        let pages = if N == 1 { 1 } else { range.pages as usize };
         let first = self.window.page(range.start);
         let Some(table) = leaf_table(machine, self.root, first) else { return 0 };
-        let index = first.table_index(3);
-        let stamp = self.stamps(u64::from(range.pages));
-        let mut old = [Pte::EMPTY; BATCH as usize];
-        let mut any = false;
-        let old = &mut old[..range.pages as usize];
-        for (n, old) in old.iter_mut().enumerate() {
-            let slot = machine.slot(table, index + n);
+        let slots = &machine.slots(table)[first.table_index(3)..][..pages];
+        let stamp = self.stamps(pages as u64);
+        let mut old = [Pte::EMPTY; N];
+        let old = &mut old[..pages];
+        let mut any = 0;
+        for (n, (slot, old)) in slots.iter().zip(&mut *old).enumerate() {
             // An empty slot has no translation to clear. If a fault fills it right after this
             // look, it holds scratch when the range is free, as after any later fault.
-            if slot.load(machine).state() != State::Empty {
-                *old = slot.bury(machine, stamp.nth(n as u64)).old;
-                any |= old.state() != State::Empty;
+            if slot.load(hw).state() != State::Empty {
+                *old = slot.bury(hw, stamp.nth(n as u64)).old;
+                any |= old.bits();
             }
         }
-        if !any {
+        if any == 0 {
             return 0;
         }
-        let user_stamp = self.stamps(u64::from(range.pages));
-        let user = if P::UNMAPS_USER { self.bury_user(range, user_stamp) } else { 0 };
-        self.flush_batch(range.start, old, user);
-        self.retire_user(range, user_stamp, user);
+        // The same stamps: a stamp is compared with others of its own slot.
+        let user = if P::UNMAPS_USER { self.bury_user(range, stamp) } else { 0 };
+        self.flush_batch(first, old, user);
+        self.retire_user(range, stamp, user);
         let mut freed = 0;
-        for (n, old) in old.iter().enumerate().filter(|(_, old)| old.state() != State::Empty) {
-            machine.slot(table, index + n).retire(machine, stamp.nth(n as u64));
-            if let Some(frame) = old.frame().filter(|&frame| P::owned_by_slot(self, frame)) {
-                step!(machine, FrameFree, 0);
-                machine.free(frame);
-                freed += 1;
+        let mut frames = slots.iter().zip(&*old).enumerate().filter_map(|(n, (slot, old))| {
+            if old.state() == State::Empty {
+                return None;
             }
+            slot.retire(hw, stamp.nth(n as u64));
+            let frame = old.frame().filter(|&frame| P::owned_by_slot(self, frame))?;
+            step!(machine, FrameFree, 0);
+            freed += 1;
+            Some(frame)
+        });
+        if N == 1 {
+            frames.next().into_iter().for_each(|frame| machine.free(frame));
+        } else {
+            machine.free_all(frames);
         }
         freed
     }
 
-    /// One flush for all pages of a batch whose old entry was not empty. A tombstone counts: its
-    /// burier may not have flushed yet, and the range is about to be given away.
+    /// One flush for all pages of a batch, from `first` on, whose old entry was not empty. A tombstone
+    /// counts: its burier may not have flushed yet, and the range is about to be given away.
     /// `user` has a bit for each page whose user entry was cleared as well.
-    fn flush_batch(&self, start: u32, old: &[Pte], user: u64) {
+    #[inline(always)]
+    fn flush_batch(&self, first: VirtAddr, old: &[Pte], user: u64) {
         let machine = &self.machine;
-        step!(machine, Tlbi, self.window.page(start).get());
+        step!(machine, Tlbi, first.get());
         // As in `slot::flush`: the clears complete before the TLBIs (`R3e`).
         machine.dsb_ishst();
-        for (n, _) in old.iter().enumerate().filter(|(_, old)| old.state() != State::Empty) {
-            machine.tlbi_vaale1is(self.window.page(start + n as u32));
+        let mut page = first;
+        for old in old {
+            if old.state() != State::Empty {
+                machine.tlbi_vaale1is(page);
+            }
+            page = page.offset(PAGE_SIZE);
         }
         // For every ASID at once: tasks share the entry.
-        for n in (0..old.len() as u32).filter(|n| user & 1 << n != 0) {
-            machine.tlbi_vaale1is(self.window.to_user(self.window.page(start + n)));
+        let mut rest = user;
+        while rest != 0 {
+            let page = first.offset(u64::from(rest.trailing_zeros()) * PAGE_SIZE);
+            machine.tlbi_vaale1is(self.window.to_user(page));
+            rest &= rest - 1;
         }
         finish_flush(machine);
     }
@@ -198,7 +252,8 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
 /// The longest part of `range` from its start that lies in one table and fits a batch.
 fn first_batch(range: PageRange) -> PageRange {
     // A window begins on a 1 GiB boundary, so page indices and table indices share a phase.
-    let left_in_table = TABLE_SLOTS - range.start % TABLE_SLOTS;
+    let table = TABLE_SLOTS as u32;
+    let left_in_table = table - range.start % table;
     PageRange::new(range.start, range.pages.min(BATCH).min(left_in_table))
 }
 

@@ -131,7 +131,12 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
 
     /// Clears the user entries of a batch whose kernel entries were cleared. Returns a bit for each
     /// that was there: the caller flushes those, then [`retires`](Self::retire_user) them.
+    #[inline(always)]
     pub(super) fn bury_user(&self, range: PageRange, stamp: Stamp) -> u64 {
+        if self.user_root().is_some() { self.bury_user_entries(range, stamp) } else { 0 }
+    }
+
+    fn bury_user_entries(&self, range: PageRange, stamp: Stamp) -> u64 {
         let Some((table, index)) = self.user_table_of(range) else { return 0 };
         let mut buried = 0;
         for n in 0..range.pages {
@@ -145,10 +150,14 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     }
 
     /// See [`bury_user`](Self::bury_user).
+    #[inline(always)]
     pub(super) fn retire_user(&self, range: PageRange, stamp: Stamp, buried: u64) {
-        if buried == 0 {
-            return;
+        if buried != 0 {
+            self.retire_user_entries(range, stamp, buried);
         }
+    }
+
+    fn retire_user_entries(&self, range: PageRange, stamp: Stamp, buried: u64) {
         let Some((table, index)) = self.user_table_of(range) else { return };
         for n in (0..range.pages).filter(|n| buried & 1 << n != 0) {
             let slot = self.machine.slot(table, index + n as usize);
