@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arena::addr::VirtAddr;
 use arena::arena::Recovery;
-use arena::esr::Syndrome;
+use arena::esr::{Esr, Syndrome};
 use arena::pte::Pte;
 use arena::step::StepPoint;
 use arena::window::Zone;
@@ -18,6 +18,7 @@ use crate::arch::percpu::{CpuId, CpuLocal, MAX_CPUS};
 use crate::arch::timer;
 use crate::arch::trap::TrapFrame;
 use crate::lab::engine::{self, hook};
+use crate::mem::arena::KernelArena;
 use crate::mem::{held, kmap};
 use crate::prog::blame::Blame;
 use crate::prog::program::Program;
@@ -128,22 +129,24 @@ impl Stuck {
 #[unsafe(export_name = "fault_entry")]
 #[inline(never)]
 pub fn sync(frame: &mut TrapFrame) {
-    let syndrome = Syndrome::decode(frame.esr);
     let handling = HANDLING.get();
     // Relaxed: this CPU's own, with interrupts masked. A fault of the handler that was recovered like
     // any other could come again in its own recovery, down to the end of the stack.
     if handling.load(Ordering::Relaxed) {
         handling.store(false, Ordering::Relaxed);
-        crate::oops::end(frame, format_args!("the abort handler faulted: {syndrome}"));
+        crate::oops::end(
+            frame,
+            format_args!("the abort handler faulted: {}", Syndrome::decode(frame.esr)),
+        );
     }
     handling.store(true, Ordering::Relaxed);
-    let settled = settle(frame, &syndrome);
+    let settled = settle(frame);
     handling.store(false, Ordering::Relaxed);
     match settled {
         Some(Settled::Retry) => STUCK.get().retries.store(0, Ordering::Relaxed),
         Some(Settled::RetryUnchanged) => retry_unchanged(frame),
         Some(Settled::Skip) => {}
-        None => crate::oops::exception(frame, &syndrome),
+        None => crate::oops::exception(frame, &Syndrome::decode(frame.esr)),
     }
 }
 
@@ -177,8 +180,9 @@ pub fn last(cpu: CpuId) -> FaultRecord {
 }
 
 /// Settles what can be; `None` is an oops.
-fn settle(frame: &mut TrapFrame, syndrome: &Syndrome) -> Option<Settled> {
-    if !syndrome.is_kernel_data_abort() || !syndrome.far_valid() {
+fn settle(frame: &mut TrapFrame) -> Option<Settled> {
+    let syndrome = Esr(frame.esr);
+    if !syndrome.is_kernel_data_abort_with_far() {
         return None;
     }
     let far = VirtAddr::new(frame.far);
@@ -199,44 +203,53 @@ fn settle(frame: &mut TrapFrame, syndrome: &Syndrome) -> Option<Settled> {
 /// scratch, and the program goes on, now and when it is next run.
 fn settle_by_fixup(
     frame: &mut TrapFrame,
-    syndrome: &Syndrome,
+    syndrome: Esr,
     far: VirtAddr,
     row: &access::Row,
 ) -> Settled {
-    let scratch = running::with_current(|program| {
-        let arena = program.arena()?;
-        if arena.window().recovers(far) {
-            engine::step(StepPoint::AbortEntry, far.get());
-        }
-        Some(arena.scratch())
+    let settled = running::with_current(|program| {
+        let arena = program.arena().filter(|arena| arena.window().zone(far) != Zone::Outside)?;
+        Some(settle_own(program, arena, frame, syndrome, row))
     });
-    if syndrome.is_translation_fault() && mapped_by_now(far, scratch.flatten()) {
+    match settled.flatten() {
+        Some(settled) => settled,
+        None if syndrome.is_translation_fault() && mapped_by_now(far, None) => spurious(),
+        None => step_over(frame, row),
+    }
+}
+
+/// The running program's own access to its arena or the guards around it.
+fn settle_own(
+    program: &Program,
+    arena: &KernelArena,
+    frame: &mut TrapFrame,
+    syndrome: Esr,
+    row: &access::Row,
+) -> Settled {
+    let far = VirtAddr::new(frame.far);
+    if arena.window().recovers(far) {
+        engine::step(StepPoint::AbortEntry, far.get());
+    }
+    if syndrome.is_translation_fault() && mapped_by_now(far, Some(arena.scratch())) {
         return spurious();
     }
-    running::with_current(|program| {
-        if let Some(arena) = program.arena()
-            && arena.window().zone(far) != Zone::Outside
-        {
-            let entry = arena.entry(far).unwrap_or(Pte::EMPTY);
-            hook::violation();
-            arena.count_own_fault();
-            let user = arena.window().to_user(far);
-            let write = syndrome.is_write() || row.writes != 0;
-            violation::record(program, frame, write, user, entry, entry);
-        }
-    });
+    let entry = arena.entry(far).unwrap_or(Pte::EMPTY);
+    hook::violation();
+    arena.count_own_fault();
+    let user = arena.window().to_user(far);
+    let write = syndrome.is_write() || row.writes != 0;
+    violation::record(program, frame, write, user, entry, entry);
+    step_over(frame, row)
+}
+
+fn step_over(frame: &mut TrapFrame, row: &access::Row) -> Settled {
     COUNTS.fixups.fetch_add(1, Ordering::Relaxed);
     frame.elr = row.fixup;
     Settled::Skip
 }
 
 /// A kernel function's access on behalf of `program`: recovered if the address is its arena's.
-fn recover(
-    program: &Program,
-    frame: &TrapFrame,
-    syndrome: &Syndrome,
-    far: VirtAddr,
-) -> Option<Settled> {
+fn recover(program: &Program, frame: &TrapFrame, syndrome: Esr, far: VirtAddr) -> Option<Settled> {
     let arena = program.arena()?;
     engine::step(StepPoint::AbortEntry, far.get());
     let (before, after) = match arena.recover(far) {

@@ -24,7 +24,7 @@ mod runner;
 mod task;
 mod test;
 
-use arch::{atomic, exit, features, irq, mmu, smp, timer, trap};
+use arch::{access, atomic, exit, features, irq, mmu, smp, timer, trap};
 use dev::{fdt, fwcfg, gic, psci, uart};
 use mem::{divide, kmap};
 use runner::CommandLine;
@@ -42,6 +42,9 @@ extern "C" fn kernel_main(dtb: u64, entry_el: u64) -> ! {
     runner::open(&command_line);
     let features = features::init();
     atomic::use_lse(features.lse);
+    if let Err(rows) = access::init() {
+        exit::bail_out(format_args!("fixup table: {rows} rows are too many"));
+    }
     log!("# boot: {tree}");
     log!("# boot: el{entry_el} {features}");
     set_up_memory(&tree);

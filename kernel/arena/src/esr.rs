@@ -10,9 +10,12 @@
 
 use tock_registers::{LocalRegisterCopy, register_bitfields};
 
+mod quick;
 #[cfg(test)]
 mod tests;
 mod text;
+
+pub use quick::Esr;
 
 register_bitfields![u64,
     /// Arm ARM D24.2.40. The bits of the ISS are those of a data abort; an instruction abort and

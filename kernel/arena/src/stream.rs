@@ -19,7 +19,7 @@ use crate::sync::{AtomicU64, Ordering};
 
 use self::ring::Ring;
 
-pub use self::record::{Backtrace, Code, Frames, Record, TEXT_MAX, Text, Violation};
+pub use self::record::{Backtrace, Code, Facts, Frames, Record, TEXT_MAX, Text, Violation};
 pub use self::ring::Reader;
 
 #[cfg(test)]
@@ -112,12 +112,27 @@ impl Stream {
         kept
     }
 
-    /// Records a violation. Returns whether it was kept. Callable from any context, the abort
-    /// handler foremost.
+    /// Records a violation. Returns whether it was kept. Callable from any context.
     pub fn put_violation(&self, violation: &Violation) -> bool {
+        let Violation { facts, backtrace, frames } = violation;
+        let calls = backtrace.as_slice().iter().copied();
+        self.record_violation(facts, calls, frames.as_slice().iter().copied())
+    }
+
+    /// The same from its parts: `calls` are return addresses in the kernel, `insns` instructions at which
+    /// the program's functions stand, both innermost first; what is too much is left out. For the abort
+    /// handler, which copies nothing in between.
+    // Inlined, so that the backtrace is walked into the ring.
+    #[inline(always)]
+    pub fn record_violation(
+        &self,
+        facts: &Facts,
+        calls: impl Iterator<Item = u64>,
+        insns: impl Iterator<Item = u32>,
+    ) -> bool {
         match self.ring.reserve(record::VIOLATION_WORDS) {
             Some(slot) => {
-                record::encode_violation(slot, violation);
+                record::encode_violation(slot, facts, calls, insns);
                 true
             }
             None => self.drop_record(record::VIOLATION_WORDS * size_of::<u64>()),

@@ -13,6 +13,7 @@
 mod rmw;
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU16, Ordering};
 
 use arena::addr::VirtAddr;
 
@@ -40,14 +41,59 @@ unsafe extern "C" {
     static __ex_table_end: [Row; 0];
 }
 
-/// The row of the instruction at `pc`, if it is allowed to fault. A linear search of a few dozen
-/// rows; touches read-only memory only.
+/// Places of [`INDEX`]: a power of two.
+const PLACES: usize = 1024;
+
+/// Where the row of an instruction is: its place in the table plus one, 0 if there is none. A hash table
+/// with linear probing, at most half full, so that a miss soon meets a 0.
+static INDEX: [AtomicU16; PLACES] = [const { AtomicU16::new(0) }; PLACES];
+
+/// Makes the index of the table. Once, before the first access that may fault and before other CPUs run.
+///
+/// # Errors
+/// How many rows there are, if they are too many.
+pub fn init() -> Result<(), usize> {
+    let rows = rows();
+    if rows.len() > PLACES / 2 {
+        return Err(rows.len());
+    }
+    for (number, row) in (1..).zip(rows) {
+        let free = probe(row.instruction).find(|entry| entry.load(Ordering::Relaxed) == 0);
+        // Relaxed, as all here: other CPUs start later.
+        free.into_iter().for_each(|entry| entry.store(number, Ordering::Relaxed));
+    }
+    Ok(())
+}
+
+/// The row of the instruction at `pc`, if it is allowed to fault. A dozen instructions for a hit; touches
+/// memory that is never unmapped. Answers to Linux `search_exception_tables()`.
+#[inline]
 pub fn row_of(pc: VirtAddr) -> Option<&'static Row> {
+    for entry in probe(pc.get()) {
+        let place = entry.load(Ordering::Relaxed).checked_sub(1)?;
+        let row = (&raw const __ex_table_start).cast::<Row>().wrapping_add(place.into());
+        // SAFETY: `init` put the places of rows into the index, plus one, and nothing else.
+        let row = unsafe { &*row };
+        if row.instruction == pc.get() {
+            return Some(row);
+        }
+    }
+    None
+}
+
+/// The entries that may be those of the instruction at `pc`, in order.
+#[inline(always)]
+fn probe(pc: u64) -> impl Iterator<Item = &'static AtomicU16> {
+    // Instructions are words.
+    let first = (pc / 4) as usize;
+    (0..PLACES).map(move |n| &INDEX[(first + n) % PLACES])
+}
+
+fn rows() -> &'static [Row] {
     let start = (&raw const __ex_table_start).cast::<Row>();
     let end = (&raw const __ex_table_end).cast::<Row>();
     // SAFETY: the linker bounds the table, which holds rows and nothing else.
-    let rows = unsafe { core::slice::from_raw_parts(start, end.offset_from_unsigned(start)) };
-    rows.iter().find(|row| row.instruction == pc.get())
+    unsafe { core::slice::from_raw_parts(start, end.offset_from_unsigned(start)) }
 }
 
 /// The instruction in `$text` at label 2 with its row and fixup; `$zero` empties the destination,

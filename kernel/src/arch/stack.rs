@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::ops::Range;
 
-use super::percpu::CpuId;
+use super::percpu::{CpuId, MAX_CPUS};
 
 /// Bytes of the hole below a stack.
 const STACK_HOLE: u64 = (boot::STACK_SLOT - boot::STACK_SIZE) as u64;
@@ -64,14 +64,12 @@ impl Iterator for Backtrace {
         // and checked again, never trusted.
         let [next, return_address] = unsafe { (record as *const [u64; 2]).read_volatile() };
         self.record = 0;
-        match stack_of(next) {
-            Some(stack) if stack == self.stack && next > record => self.record = next,
-            Some(stack) if stack.start < self.stack.start => {
-                // From an emergency stack back to the stack that ran over.
-                self.record = next;
-                self.stack = stack;
-            }
-            _ => {}
+        if self.stack.contains(&next) {
+            self.record = if next > record { next } else { 0 };
+        } else if let Some(stack) = stack_of(next).filter(|stack| stack.start < self.stack.start) {
+            // From an emergency stack back to the stack that ran over.
+            self.record = next;
+            self.stack = stack;
         }
         (return_address != 0).then_some(return_address)
     }
@@ -86,9 +84,16 @@ pub fn guard_of(address: u64) -> Option<CpuId> {
     })
 }
 
-/// The stack that holds `address`.
+/// The stack that holds `address`. No search: it is part of each report of a violation.
 fn stack_of(address: u64) -> Option<Range<u64>> {
-    CpuId::all()
-        .flat_map(|cpu| [bounds(cpu), emergency_bounds(cpu)])
-        .find(|stack| stack.contains(&address))
+    let within = |stacks: u64, slot: usize, size: usize| {
+        let cpu = address.checked_sub(stacks)? / slot as u64;
+        let top = stacks + (cpu + 1) * slot as u64;
+        let stack = top - size as u64..top;
+        (cpu < MAX_CPUS as u64 && stack.contains(&address)).then_some(stack)
+    };
+    let stacks = (&raw const boot::boot_stacks).addr() as u64;
+    let emergency = (&raw const boot::boot_emergency_stacks).addr() as u64;
+    within(stacks, boot::STACK_SLOT, boot::STACK_SIZE)
+        .or_else(|| within(emergency, boot::EMERGENCY_SLOT, boot::EMERGENCY_STACK_SIZE))
 }

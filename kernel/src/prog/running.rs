@@ -100,10 +100,11 @@ impl Drop for Traced<'_> {
     }
 }
 
-/// Calls `with` with the trace of the running program, if it has one.
-pub fn with_trace<R>(with: impl FnOnce(&Trace) -> R) -> Option<R> {
+/// Calls `with` with the trace of the running program, or with `None` if it has none.
+#[inline(always)]
+pub fn with_trace<R>(with: impl FnOnce(Option<&Trace>) -> R) -> R {
     // SAFETY: as in `with_current`; `Traced` clears the entry before the trace can go.
-    unsafe { top_trace()?.load(Ordering::Relaxed).as_ref() }.map(with)
+    with(top_trace().and_then(|entry| unsafe { entry.load(Ordering::Relaxed).as_ref() }))
 }
 
 fn top_trace() -> Option<&'static AtomicPtr<Trace>> {
@@ -112,6 +113,7 @@ fn top_trace() -> Option<&'static AtomicPtr<Trace>> {
 }
 
 /// Calls `with` with the program that runs on this CPU now, if one does.
+#[inline(always)]
 pub fn with_current<R>(with: impl FnOnce(&Program) -> R) -> Option<R> {
     let stack = STACKS.get();
     let top = stack.depth.load(Ordering::Relaxed).checked_sub(1)?;

@@ -3,7 +3,8 @@
 use arena::addr::VirtAddr;
 use arena::pte::Pte;
 use arena::step::StepPoint;
-use arena::stream::{self, Violation};
+use arena::stream::Facts;
+use bpf::vm::Trace;
 
 use crate::arch::percpu::CpuId;
 use crate::arch::stack::Backtrace;
@@ -24,11 +25,7 @@ pub fn record(
     before: Pte,
     after: Pte,
 ) {
-    let mut calls = stream::Backtrace::new();
-    for pc in Backtrace::from_record(frame.x[29]).take(stream::Backtrace::MOST) {
-        calls.push(pc);
-    }
-    let violation = Violation {
+    let facts = Facts {
         write,
         address: user.get(),
         pc: frame.elr,
@@ -36,12 +33,13 @@ pub fn record(
         cpu: CpuId::current().index() as u32,
         slot_before: before.bits(),
         slot_after: after.bits(),
-        backtrace: calls,
-        frames: running::with_trace(|trace| stream::Frames::new(trace.frames()))
-            .unwrap_or_default(),
     };
     engine::step(StepPoint::Report, program.id());
     hook::report();
-    // Dropped and counted when the stream is full.
-    program.stderr.put_violation(&violation);
+    let calls = Backtrace::from_record(frame.x[29]);
+    running::with_trace(|trace| {
+        let insns = trace.into_iter().flat_map(Trace::frames);
+        // Dropped and counted when the stream is full.
+        program.stderr.record_violation(&facts, calls, insns);
+    });
 }

@@ -59,8 +59,8 @@ fn text(id: u8, bytes: usize) -> Vec<u8> {
 }
 
 fn violation(id: u8) -> Violation {
-    let (word, backtrace) = (u64::from(id), Backtrace::new());
-    Violation {
+    let word = u64::from(id);
+    let facts = Facts {
         write: id.is_multiple_of(2),
         address: word,
         pc: !word,
@@ -68,9 +68,8 @@ fn violation(id: u8) -> Violation {
         cpu: 0,
         slot_before: 0,
         slot_after: word,
-        backtrace,
-        frames: Frames::default(),
-    }
+    };
+    Violation { facts, backtrace: Backtrace::new(), frames: Frames::default() }
 }
 
 /// What stands for a record in the model.

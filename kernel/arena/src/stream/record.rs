@@ -9,8 +9,10 @@
 //! | 2, violation | 8: write, 12-15: depth of the backtrace, 16-19: program frames, 32-63: CPU | address, pc, program, slot before, slot after, 8 return addresses, 8 instruction numbers in 4 words |
 
 use core::fmt;
+use core::ops::Deref;
 
 use super::ring::Slot;
+use crate::sync::Ordering;
 
 /// Longest text of one record in bytes.
 pub const TEXT_MAX: usize = 256;
@@ -34,6 +36,17 @@ pub struct Text {
 /// An access to unmapped arena memory that was answered with scratch or a zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Violation {
+    /// What happened.
+    pub facts: Facts,
+    /// Who called, in the kernel.
+    pub backtrace: Backtrace,
+    /// Where the program's functions stood, if it is bytecode.
+    pub frames: Frames,
+}
+
+/// What is known of a [`Violation`] but who called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Facts {
     /// The access was a write.
     pub write: bool,
     /// Where, as the program sees it.
@@ -48,10 +61,6 @@ pub struct Violation {
     pub slot_before: u64,
     /// The descriptor as the handler left it.
     pub slot_after: u64,
-    /// Who called, in the kernel.
-    pub backtrace: Backtrace,
-    /// Where the program's functions stood, if it is bytecode.
-    pub frames: Frames,
 }
 
 /// Return addresses, innermost first; those beyond [`Backtrace::MOST`] are left out.
@@ -136,10 +145,14 @@ impl Frames {
     pub fn as_slice(&self) -> &[u32] {
         &self.insns[..usize::from(self.depth)]
     }
+}
 
-    fn words(&self) -> [u64; Self::MOST / 2] {
-        let (pairs, _) = self.insns.as_chunks::<2>();
-        core::array::from_fn(|n| u64::from(pairs[n][0]) | u64::from(pairs[n][1]) << 32)
+/// The facts are read as the violation's own.
+impl Deref for Violation {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
     }
 }
 
@@ -155,13 +168,14 @@ impl Violation {
         out: &mut dyn fmt::Write,
         print: &mut dyn FnMut(&mut dyn fmt::Write, Code) -> fmt::Result,
     ) -> fmt::Result {
-        let access = if self.write { "WRITE" } else { "READ" };
-        writeln!(out, "ERROR: Arena {access} access at unmapped address {:#x}", self.address)?;
-        writeln!(out, "CPU: {} Program: {}", self.cpu, self.program)?;
-        writeln!(out, "Slot: {:#x} -> {:#x}", self.slot_before, self.slot_after)?;
+        let Facts { write, address, pc, program, cpu, slot_before, slot_after } = &self.facts;
+        let access = if *write { "WRITE" } else { "READ" };
+        writeln!(out, "ERROR: Arena {access} access at unmapped address {address:#x}")?;
+        writeln!(out, "CPU: {cpu} Program: {program}")?;
+        writeln!(out, "Slot: {slot_before:#x} -> {slot_after:#x}")?;
         writeln!(out, "Call trace:")?;
         let frames = self.frames.as_slice().iter().map(|&insn| Code::Program(insn));
-        let calls = core::iter::once(&self.pc).chain(self.backtrace.as_slice());
+        let calls = core::iter::once(pc).chain(self.backtrace.as_slice());
         for code in frames.chain(calls.map(|&pc| Code::Kernel(pc))) {
             print(out, code)?;
             writeln!(out)?;
@@ -193,14 +207,51 @@ pub(super) fn encode_text(slot: Slot<'_>, text: &[u8]) {
     slot.publish(TEXT | (text.len() as u64) << 8);
 }
 
-pub(super) fn encode_violation(slot: Slot<'_>, violation: &Violation) {
-    let Violation { write, address, pc, program, cpu, slot_before, slot_after, backtrace, frames } =
-        *violation;
+/// Straight from where they come from into the ring: on the fault path a copy in between would cost
+/// as much as the rest.
+#[inline(always)]
+pub(super) fn encode_violation(
+    slot: Slot<'_>,
+    facts: &Facts,
+    calls: impl Iterator<Item = u64>,
+    insns: impl Iterator<Item = u32>,
+) {
+    // The same twice: where the record does not wrap, which is nearly always, a store needs no look at
+    // the ring's end.
+    let header = match slot.straight::<VIOLATION_WORDS>() {
+        Some(words) => violation_words(facts, calls, insns, |offset, value| {
+            // Relaxed: see `Slot::store`.
+            words[offset % VIOLATION_WORDS].store(value, Ordering::Relaxed);
+        }),
+        None => violation_words(facts, calls, insns, |offset, value| slot.store(offset, value)),
+    };
+    slot.publish(header);
+}
+
+/// Stores the words of a violation but the header, which it returns.
+#[inline(always)]
+fn violation_words(
+    facts: &Facts,
+    calls: impl Iterator<Item = u64>,
+    insns: impl Iterator<Item = u32>,
+    store: impl Fn(usize, u64),
+) -> u64 {
+    let Facts { write, address, pc, program, cpu, slot_before, slot_after } = *facts;
     let words = [address, pc, program, slot_before, slot_after];
-    slot.fill(words.into_iter().chain(backtrace.addresses).chain(frames.words()));
-    let depths = u64::from(backtrace.depth) << 12 | u64::from(frames.depth) << 16;
-    let flags = u64::from(write) << 8 | depths;
-    slot.publish(VIOLATION | flags | u64::from(cpu) << 32);
+    words.into_iter().zip(1..).for_each(|(word, offset)| store(offset, word));
+    let mut depth = 0;
+    for call in calls.take(Backtrace::MOST) {
+        store(6 + depth, call);
+        depth += 1;
+    }
+    let (mut frames, mut pair) = (0, 0);
+    for insn in insns.take(Frames::MOST) {
+        pair = if frames % 2 == 0 { u64::from(insn) } else { pair | u64::from(insn) << 32 };
+        store(6 + Backtrace::MOST + frames / 2, pair);
+        frames += 1;
+    }
+    let depths = (depth as u64) << 12 | (frames as u64) << 16;
+    VIOLATION | u64::from(write) << 8 | depths | u64::from(cpu) << 32
 }
 
 /// The record with this header; `word` reads the words behind it, from 1.
@@ -227,7 +278,7 @@ fn decode_violation(header: u64, word: impl Fn(usize) -> u64) -> Violation {
     }
     let insns = (0..usize::min((header >> 16 & 0xf) as usize, Frames::MOST))
         .map(|index| (word(6 + Backtrace::MOST + index / 2) >> (32 * (index % 2))) as u32);
-    Violation {
+    let facts = Facts {
         write: header >> 8 & 1 == 1,
         address: word(1),
         pc: word(2),
@@ -235,9 +286,8 @@ fn decode_violation(header: u64, word: impl Fn(usize) -> u64) -> Violation {
         cpu: (header >> 32) as u32,
         slot_before: word(4),
         slot_after: word(5),
-        backtrace,
-        frames: Frames::new(insns),
-    }
+    };
+    Violation { facts, backtrace, frames: Frames::new(insns) }
 }
 
 fn text_len(header: u64) -> usize {

@@ -111,6 +111,7 @@ impl Ring {
     }
 
     /// The word `offset` words after index `first`; both are less than the number of words.
+    #[inline(always)]
     fn word(&self, first: usize, offset: usize) -> &AtomicU64 {
         let index = first + offset;
         let wrapped = if index < self.words.len() { index } else { index - self.words.len() };
@@ -133,6 +134,22 @@ impl Slot<'_> {
             // Relaxed: as above.
             word.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// Stores the word `offset` words behind the header; 0 is where the header will be. Words that are
+    /// never stored read 0.
+    #[inline(always)]
+    pub(super) fn store(&self, offset: usize, value: u64) {
+        debug_assert!((1..self.words).contains(&offset));
+        // Relaxed: the header's Release publishes it.
+        self.ring.word(self.first, offset).store(value, Ordering::Relaxed);
+    }
+
+    /// The words of the record, header first, if they do not wrap.
+    #[inline(always)]
+    pub(super) fn straight<const WORDS: usize>(&self) -> Option<&[AtomicU64; WORDS]> {
+        debug_assert_eq!(self.words, WORDS);
+        self.ring.words.get(self.first..)?.first_chunk()
     }
 
     /// Publishes the record. `header` is not 0.

@@ -19,7 +19,7 @@ fn texts(stream: &Stream) -> Vec<String> {
 fn violation() -> Violation {
     let mut backtrace = Backtrace::new();
     (1..=3).for_each(|number| assert!(backtrace.push(0x10 * number)));
-    Violation {
+    let facts = Facts {
         write: true,
         address: 0x1_0000_0040,
         pc: 0xffff_0000_4020_1234,
@@ -27,9 +27,8 @@ fn violation() -> Violation {
         cpu: 3,
         slot_before: 0,
         slot_after: 0x0060_0000_4100_0703,
-        backtrace,
-        frames: Frames::new([12, 3].into_iter()),
-    }
+    };
+    Violation { facts, backtrace, frames: Frames::new([12, 3].into_iter()) }
 }
 
 #[test]
@@ -45,7 +44,8 @@ fn text_comes_out_as_it_went_in() {
 #[test]
 fn a_violation_comes_out_as_it_went_in() {
     let stream = Stream::with_capacity(1000).unwrap();
-    let mut other = Violation { write: false, cpu: u32::MAX, ..violation() };
+    let mut other = violation();
+    (other.facts.write, other.facts.cpu) = (false, u32::MAX);
     (3..Backtrace::MOST).for_each(|_| assert!(other.backtrace.push(u64::MAX)));
     other.frames = Frames::new(core::iter::repeat(u32::MAX));
     assert!(stream.put_violation(&violation()) && stream.put_violation(&other));
@@ -71,7 +71,8 @@ fn a_violation_reads_as_linux_words_it() {
          Slot: 0x0 -> 0x60000041000703\n\
          Call trace:\n<12>\n<3>\n<0xffff000040201234>\n<0x10>\n<0x20>\n<0x30>\n\n"
     );
-    let read = Violation { write: false, address: 0, ..violation() };
+    let mut read = violation();
+    (read.facts.write, read.facts.address) = (false, 0);
     assert!(render(&read).starts_with("ERROR: Arena READ access at unmapped address 0x0\n"));
 }
 
@@ -269,7 +270,7 @@ fn from(cpu: u32, number: u64) -> Record {
     }
     let mut backtrace = Backtrace::new();
     (0..number % 9).for_each(|_| assert!(backtrace.push(word)));
-    Record::Violation(Violation {
+    let facts = Facts {
         write: !number.is_multiple_of(2),
         address: word,
         pc: word,
@@ -277,9 +278,9 @@ fn from(cpu: u32, number: u64) -> Record {
         cpu,
         slot_before: word,
         slot_after: word,
-        backtrace,
-        frames: Frames::new((0..number % 9).map(|insn| insn as u32)),
-    })
+    };
+    let frames = Frames::new((0..number % 9).map(|insn| insn as u32));
+    Record::Violation(Violation { facts, backtrace, frames })
 }
 
 fn origin(record: &Record) -> (u32, u64) {
