@@ -31,14 +31,14 @@ pub fn build(toolchain: &Toolchain, build: Build) -> Result<PathBuf> {
     finish(toolchain, command)
 }
 
-/// Builds an optimised kernel without the lab from the sources in `root`, an absolute path, and
-/// returns the path of its ELF.
+/// Builds an optimised kernel without the lab from the sources in `root`, an absolute path, by the
+/// cargo profile `profile`, and returns the path of its ELF.
 ///
 /// # Errors
 /// As [`build`].
-pub fn build_bare(toolchain: &Toolchain, root: &Path) -> Result<PathBuf> {
+pub fn build_bare(toolchain: &Toolchain, root: &Path, profile: &str) -> Result<PathBuf> {
     let mut command = toolchain.cargo("build");
-    command.args(["--release", "--no-default-features"]).current_dir(root);
+    command.args(["--profile", profile, "--no-default-features"]).current_dir(root);
     finish(toolchain, command)
 }
 

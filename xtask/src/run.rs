@@ -92,6 +92,16 @@ impl Kernel {
         Ok(Self { elf, flat })
     }
 
+    /// Bytes of the flat image.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn image_bytes(&self) -> Result<u64> {
+        Ok(std::fs::metadata(&self.flat)
+            .with_context(|| format!("{} cannot be read", self.flat.display()))?
+            .len())
+    }
+
     /// A kernel that is not there, for tests that boot nothing.
     #[cfg(test)]
     pub fn nowhere() -> Self {

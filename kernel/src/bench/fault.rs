@@ -6,6 +6,7 @@ use arena::stream::{Code, Record};
 
 use super::{figure, plain, quietly};
 use crate::arch::access;
+use crate::lab::variant::trylock_retry::TrylockRetry;
 use crate::mem::arena::KernelArena;
 use crate::mem::kmap;
 use crate::prog::kfunc;
@@ -20,6 +21,13 @@ item! {
     run: faults,
 }
 
+item! {
+    name: "bench-trylock-handler",
+    suite: "bench",
+    about: "scratch with its report by a handler that takes the lock",
+    run: trylock_handler,
+}
+
 /// Kernel functions are called on its behalf.
 struct Idle;
 
@@ -29,6 +37,26 @@ impl ProgramCode for Idle {
     fn run(&self, _: &Program, _: u64) -> u64 {
         0
     }
+}
+
+/// A wild access whose handler takes the lock, which here is free: where it is not, that handler waits
+/// for ever.
+fn trylock_handler(_: &Ctx) -> Outcome {
+    let arena = KernelArena::create_with::<TrylockRetry>(64).map_err(Failure::of("arena"))?;
+    let program = Program::load("bench", &IDLE, Some(arena.clone()));
+    let program = program.map_err(Failure::of_debug("program"))?;
+    let wild = arena.window().page(9);
+    let outcome = quietly(|| {
+        let _entered = running::enter(&program).map_err(Failure::of_debug("enter"))?;
+        let empty = || {
+            program.stderr.reader().into_iter().flatten().for_each(drop);
+            arena.free(wild, 1).map_err(Failure::of("free"))
+        };
+        figure("fault-trylock-recorded", 1, empty, |()| kfunc::read_word(wild))
+    });
+    program.life().abort();
+    program.tear_down().map_err(Failure::of_debug("teardown"))?;
+    outcome
 }
 
 fn faults(_: &Ctx) -> Outcome {

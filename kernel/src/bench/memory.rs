@@ -68,6 +68,17 @@ fn memory(_: &Ctx) -> Outcome {
                 all.iter_mut().for_each(|place| place.take().map_or((), frame::free));
             })?;
         }
+        for order in [3, 9] {
+            figure(
+                "frame-run-alloc-free",
+                1 << order,
+                || Ok(()),
+                |()| {
+                    let run = frame::alloc_run(order);
+                    run.map(|first| frame::free_run(first, order)).is_some()
+                },
+            )?;
+        }
         plain("zero-page", || Machine.zero(first))?;
         descriptor(first, second)
     });
@@ -80,11 +91,12 @@ fn descriptor(first: Frame, second: Frame) -> Outcome {
     let slot = kmap::walk_to(va).slot;
     let [one, other] = [first, second].map(|frame| Pte::page(frame, Attributes::KERNEL_DATA));
     let (clear_stamp, spare) = (stamp(1)?, stamp(2)?);
+    // With its arguments at hand: what is measured is the call.
     let cleared = || {
         slot.clear(&Machine, va, clear_stamp);
-        Ok(())
+        Ok((slot, va, one))
     };
-    figure("try-set", 1, cleared, |()| try_set(slot, va, one))?;
+    figure("try-set", 1, cleared, |(slot, va, one)| try_set(slot, *va, *one))?;
     plain("walk-to-slot", || leaf_slot(&Machine, kmap::root(), black_box(va)).is_some())?;
     let filled = || {
         slot.clear(&Machine, va, clear_stamp);

@@ -8,10 +8,14 @@
 
 mod arena;
 mod baseline;
+mod boot;
+mod contended;
 mod fault;
 mod memory;
 mod prog;
 mod range;
+
+pub use boot::{note_first_item, note_first_line};
 
 use alloc::vec::Vec;
 use core::hint::black_box;
@@ -41,9 +45,51 @@ pub fn quietly(figures: impl FnOnce() -> Outcome) -> Outcome {
 pub fn figure<T, R>(
     name: &str,
     size: u64,
+    prepare: impl FnMut() -> Result<T, Failure>,
+    act: impl FnMut(&mut T) -> R,
+) -> Outcome {
+    measured(prepare, act)?.print(name, size);
+    Ok(())
+}
+
+/// The same for what needs nothing prepared.
+///
+/// # Errors
+/// None.
+pub fn plain<R>(name: &str, mut act: impl FnMut() -> R) -> Outcome {
+    figure(name, 1, || Ok(()), |()| act())
+}
+
+/// What the rounds of one operation came to.
+pub struct Measured {
+    /// The median.
+    pub count: u64,
+    /// How far the rounds lie apart.
+    pub spread: u64,
+}
+
+impl Measured {
+    /// Prints it as a figure.
+    pub fn print(&self, name: &str, size: u64) {
+        let Self { count, spread } = self;
+        runner::diagnose(format_args!("bench: {name} size={size} count={count} spread={spread}"));
+    }
+
+    /// The `n`th part of what this costs more than `less`, which does the same without something `n` times.
+    pub fn beyond(&self, less: &Self, n: u64) -> Self {
+        let count = self.count.saturating_sub(less.count) / n;
+        Self { count, spread: (self.spread + less.spread) / n }
+    }
+}
+
+/// Measures as [`figure`] does, and prints nothing.
+///
+/// # Errors
+/// `prepare`'s.
+pub fn measured<T, R>(
     mut prepare: impl FnMut() -> Result<T, Failure>,
     mut act: impl FnMut(&mut T) -> R,
-) -> Outcome {
+) -> Result<Measured, Failure> {
     let empty = bracket(&mut (), |()| ());
     let mut counts = Vec::with_capacity(ROUNDS);
     for round in 0..WARM + ROUNDS {
@@ -54,17 +100,7 @@ pub fn figure<T, R>(
         }
     }
     counts.sort_unstable();
-    let (median, spread) = (counts[ROUNDS / 2], counts[ROUNDS - 1] - counts[0]);
-    runner::diagnose(format_args!("bench: {name} size={size} count={median} spread={spread}"));
-    Ok(())
-}
-
-/// The same for what needs nothing prepared.
-///
-/// # Errors
-/// None.
-pub fn plain<R>(name: &str, mut act: impl FnMut() -> R) -> Outcome {
-    figure(name, 1, || Ok(()), |()| act())
+    Ok(Measured { count: counts[ROUNDS / 2], spread: counts[ROUNDS - 1] - counts[0] })
 }
 
 #[inline(never)]

@@ -6,7 +6,7 @@ use bpf::asm::{Asm, R0, R1, R6};
 use bpf::insn::{Width, jmp};
 use bpf::kfunc::Kfunc;
 
-use super::{figure, plain, quietly};
+use super::{measured, plain, quietly};
 use crate::prog::load;
 use crate::prog::program::Program;
 use crate::prog::tracepoint::MM_PAGE_FREE;
@@ -39,12 +39,20 @@ fn programs(_: &Ctx) -> Outcome {
         asm.mov(R6, 0).global(R1, 0).bind(top).load(Width::Double, R0, R1, 8);
         asm.add(R6, 1).jump_if(jmp::JLT, R6, TURNS, top).mov(R0, 0).exit();
     })?;
-    // And with a call in each, which costs two more instructions of the program's.
-    let calling = loaded(|asm| {
-        let top = asm.label();
-        asm.mov(R6, 0).bind(top).global(R1, 0).call(Kfunc::LeafRead);
-        asm.add(R6, 1).jump_if(jmp::JLT, R6, TURNS, top).mov(R0, 0).exit();
-    })?;
+    // And with a call in each turn, or a move in its place.
+    let turning = |calls: bool| {
+        loaded(move |asm| {
+            let top = asm.label();
+            asm.mov(R6, 0).bind(top).global(R1, 0);
+            if calls {
+                asm.call(Kfunc::LeafRead);
+            } else {
+                asm.mov(R0, 0);
+            }
+            asm.add(R6, 1).jump_if(jmp::JLT, R6, TURNS, top).mov(R0, 0).exit();
+        })
+    };
+    let (calling, moving) = (turning(true)?, turning(false)?);
     let outcome = quietly(|| {
         plain("tracepoint-empty", || MM_PAGE_FREE.fire(0))?;
         MM_PAGE_FREE.attach(idle.clone()).map_err(Failure::of_debug("attach"))?;
@@ -52,10 +60,15 @@ fn programs(_: &Ctx) -> Outcome {
         drop(MM_PAGE_FREE.detach());
         outcome?;
         let turns = TURNS as u64;
-        figure("bpf-loop-3-insns", turns, || Ok(()), |()| looping.run(0).is_ok())?;
-        figure("bpf-loop-kfunc", turns, || Ok(()), |()| calling.run(0).is_ok())
+        let run = |program: &Program| measured(|| Ok(()), |()| program.run(0).is_ok());
+        let (empty, looped) = (run(&idle)?, run(&looping)?);
+        empty.print("bpf-run-empty", 1);
+        // An image has one page of globals: the load meets no fault.
+        looped.beyond(&empty, 3 * turns).print("bpf-instruction", 1);
+        run(&calling)?.beyond(&run(&moving)?, turns).print("kfunc-call", 1);
+        Ok(())
     });
-    for program in [idle, looping, calling] {
+    for program in [idle, looping, calling, moving] {
         program.tear_down().map_err(Failure::of_debug("teardown"))?;
     }
     outcome

@@ -50,6 +50,11 @@ pub fn free_bytes() -> usize {
     HEAP.acquire().free()
 }
 
+/// Bytes in use.
+pub fn used_bytes() -> usize {
+    HEAP.acquire().used()
+}
+
 /// Whether the heap can hold what one more operation of the frame allocator may write.
 pub fn can_serve_frames() -> bool {
     free_bytes() >= FRAME_OPERATION

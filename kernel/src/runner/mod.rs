@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::arch::exit::{self, Code};
 use crate::arch::smp::CpuSet;
+use crate::bench;
 use crate::lab::accounting::Snapshot;
 use crate::lab::variant;
 
@@ -41,11 +42,13 @@ static PROGRESS: Progress = Progress {
 /// Prints the header and the plan: the first lines of any log.
 pub fn open(line: &CommandLine) {
     report::open(suites(line).count());
+    bench::note_first_line();
 }
 
 /// Runs everything the command line names, on the boot CPU, and ends the machine.
 pub fn run(line: &CommandLine) -> ! {
     variant::select(line.variant);
+    bench::note_first_item();
     let ctx = Ctx { variant: line.variant, story: line.story, lab: line.lab };
     let mut all_passed = true;
     let mut started = 0;

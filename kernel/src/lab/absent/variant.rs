@@ -1,5 +1,9 @@
 //! In place of the variants where the image has no lab: the default protocol and nothing else.
 
+// Measured beside the default protocol.
+#[path = "../variant/trylock_retry.rs"]
+pub mod trylock_retry;
+
 use crate::arch::trap::TrapFrame;
 
 /// The default protocol, by its name.

@@ -31,7 +31,7 @@ mod plain_spin;
 mod plain_store;
 mod relaxed_install;
 mod scratch_for_users;
-mod trylock_retry;
+pub mod trylock_retry;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};

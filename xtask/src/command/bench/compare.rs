@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::boot;
 use super::counts::Count;
 use super::schedules::Row;
 
@@ -14,6 +15,12 @@ use super::schedules::Row;
 pub struct Figures {
     /// Guest instructions by CPU model.
     pub counts: BTreeMap<String, Vec<Count>>,
+    /// Nanoseconds of this host, of the first model.
+    #[serde(default)]
+    pub wall_ns: Vec<Count>,
+    /// The boot.
+    #[serde(default)]
+    pub boot: Option<boot::Figures>,
     /// Schedules a second of this host.
     #[serde(default)]
     pub schedules: Vec<Row>,
@@ -27,7 +34,7 @@ impl Figures {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.schedules.is_empty() && self.counts.values().all(Vec::is_empty)
+        self.boot.is_none() && self.schedules.is_empty() && self.counts.values().all(Vec::is_empty)
     }
 }
 
@@ -42,8 +49,8 @@ pub fn read(path: &Path) -> Result<Figures> {
         .with_context(|| format!("{} is no file of `cargo xtask bench --json`", path.display()))
 }
 
-/// A line for each count that is more than `percent` above the baseline's. Schedules a second are left
-/// out: they are the host's.
+/// A line for each count that is more than `percent` above the baseline's. What is the host's is
+/// left out.
 pub fn regressions(baseline: &Figures, now: &Figures, percent: u64) -> Vec<String> {
     let mut lines = Vec::new();
     for (model, counts) in &now.counts {

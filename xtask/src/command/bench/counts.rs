@@ -17,7 +17,7 @@ use crate::toolchain::Toolchain;
 /// The suite of the guest's benchmarks.
 pub const SUITE: &str = "bench";
 /// Makes CNTVCT_EL0 count nanoseconds, of which an instruction takes one.
-const CLOCK: &str = "cntfrq=1000000000";
+pub const CLOCK: &str = "cntfrq=1000000000";
 
 /// One figure.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -56,32 +56,79 @@ impl Count {
     }
 }
 
+/// The cargo profile of the image that is measured.
+const PROFILE: &str = "measured";
+
 /// The image that is measured: without the lab.
 ///
 /// # Errors
 /// It does not build.
 pub fn kernel(toolchain: &Toolchain) -> Result<Kernel> {
     let here = std::env::current_dir().context("the current folder cannot be named")?;
-    Kernel::of(image::build_bare(toolchain, Path::new(&here))?)
+    Kernel::of(image::build_bare(toolchain, Path::new(&here), PROFILE)?)
 }
 
-/// Counts everything on one CPU of `model`.
+/// What the guest's counter counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clock {
+    /// Guest instructions.
+    Instructions,
+    /// Nanoseconds of this host.
+    Wall,
+}
+
+impl Clock {
+    /// What QEMU is told so that it counts so.
+    pub fn qemu_args(self) -> Vec<String> {
+        match self {
+            Self::Instructions => vec!["-icount".into(), "shift=0,sleep=off".into()],
+            Self::Wall => Vec::new(),
+        }
+    }
+}
+
+/// Counts everything on one CPU of `model`, and under [`Clock::Instructions`] what needs several on two
+/// and on four.
 ///
 /// # Errors
 /// QEMU cannot count, or the guest fails.
-pub fn measure(qemu: &Qemu, kernel: &Kernel, items: &[Item], model: &str) -> Result<Vec<Count>> {
+pub fn measure(
+    qemu: &Qemu,
+    kernel: &Kernel,
+    items: &[Item],
+    model: &str,
+    clock: Clock,
+) -> Result<Vec<Count>> {
+    let mut counts = on_cpus(qemu, kernel, items, model, clock, 1)?;
+    if clock == Clock::Instructions {
+        for cpus in [2, 4] {
+            counts.extend(on_cpus(qemu, kernel, items, model, clock, cpus)?);
+        }
+    }
+    Ok(counts)
+}
+
+fn on_cpus(
+    qemu: &Qemu,
+    kernel: &Kernel,
+    items: &[Item],
+    model: &str,
+    clock: Clock,
+    cpus: u8,
+) -> Result<Vec<Count>> {
     let cpu = format!("{model},{CLOCK}");
-    let machine = Machine { single: true, mem: "256M".into(), ..Machine::new(&cpu, 3, 1) };
+    let machine = Machine { single: true, mem: "256M".into(), ..Machine::new(&cpu, 3, cpus) };
+    let runs = |item: &&Item| item.suite == SUITE && (item.min_cpus > 1) == (cpus > 1);
     let boot = Boot {
         qemu,
         machine: &machine,
         kernel,
-        items: items.iter().filter(|item| item.suite == SUITE).collect(),
+        items: items.iter().filter(runs).collect(),
         variant: "default",
         words: Vec::new(),
-        qemu_args: vec!["-icount".into(), "shift=0,sleep=off".into()],
+        qemu_args: clock.qemu_args(),
         deadline: Deadline { unlimited: true, ..Deadline::fixed(calibrate::UNMEASURED) },
-        log: format!("bench-{model}"),
+        log: format!("bench-{model}-{cpus}"),
     };
     let mut counts = Vec::new();
     let booted = boot.run(|line, _| {

@@ -2,8 +2,10 @@
 //!
 //! Instructions are counted under QEMU's `-icount` on an image without the lab: deterministic, the same
 //! on every host. An exception entry, a TLBI, a DC ZVA or a CAS counts one, whatever it costs on
-//! hardware. Schedules a second are a figure of this machine, to be compared with itself.
+//! hardware. Beside them stands how long each takes here, in times of zeroing a page: what the emulation
+//! makes of it. Times and schedules a second are figures of this machine, to be compared with themselves.
 
+mod boot;
 mod budget;
 mod compare;
 mod counts;
@@ -24,12 +26,19 @@ use crate::{items, toolchain};
 
 use budget::Budget;
 use compare::Figures;
-use counts::Count;
+use counts::{Clock, Count};
 
 pub use counts::SUITE;
 
+/// What the test of this command looks at: two runs of the first model, and what no figure may exceed.
+pub mod check {
+    pub use super::MODELS;
+    pub use super::budget::Budget;
+    pub use super::counts::{Clock, Count, kernel, measure};
+}
+
 /// CPU models that are counted; budgets are those of the first.
-const MODELS: [&str; 2] = ["neoverse-n1", "cortex-a72"];
+pub const MODELS: [&str; 2] = ["neoverse-n1", "cortex-a72"];
 
 /// Runs the command.
 ///
@@ -48,10 +57,16 @@ pub fn run(options: &Options) -> Result<Exit> {
     let mut figures = Figures::default();
     let mut over = 0;
     for model in MODELS {
-        let counted = counts::measure(&qemu, &bare, &items, model)?;
+        let counted = counts::measure(&qemu, &bare, &items, model, Clock::Instructions)?;
         figures.add(model, counted.into_iter().filter(|count| count.name.contains(filter)));
     }
+    figures.wall_ns = counts::measure(&qemu, &bare, &items, MODELS[0], Clock::Wall)?;
     over += put_counts(&figures);
+    if boot::NAME.contains(filter) || filter.contains(boot::NAME) {
+        let (boot, exceeded) = boot::run(&qemu, &bare, &items)?;
+        figures.boot = Some(boot);
+        over += exceeded;
+    }
     let schedules = schedules::wanted(filter);
     if !schedules.is_empty() {
         let kernel = Kernel::build(&toolchain, Build::Release)?;
@@ -93,7 +108,8 @@ fn put_counts(figures: &Figures) -> usize {
         return 0;
     }
     put(&format!(
-        "guest instructions          size {first:>12} {second:>12}   budget    Linux*    floor\n"
+        "guest instructions          size {first:>12} {second:>12}   budget    Linux*    floor  \
+         time/zero\n"
     ));
     let mut over = 0;
     for ((_, name, size), [one, other]) in rows {
@@ -105,15 +121,38 @@ fn put_counts(figures: &Figures) -> usize {
             budget.as_ref().and_then(pick).map_or_else(|| "-".into(), |n| n.to_string())
         };
         put(&format!(
-            "{name:<26} {size:>5} {:>12} {:>12} {:>8} {:>9} {:>8}{}\n",
+            "{name:<26} {size:>5} {:>12} {:>12} {:>8} {:>9} {:>8} {:>9}{}\n",
             cell(one),
             cell(other),
             of_budget(|budget| Some(budget.most)),
             of_budget(|budget| budget.linux),
             of_budget(|budget| budget.floor),
+            in_pages(&figures.wall_ns, name, size).unwrap_or_else(|| "-".into()),
             if exceeds { "  OVER" } else { "" }
         ));
     }
     put("* Linux 7.2.13, measured elsewhere by the same method\n");
+    put_unavoidable(figures.counts.get(first).map(Vec::as_slice).unwrap_or_default());
     over
+}
+
+/// How long an operation takes on this host, in times of zeroing a page; `None` where that is lost in the
+/// time that reading the clock takes.
+fn in_pages(wall_ns: &[Count], name: &str, size: u64) -> Option<String> {
+    let ns = |name: &str, size| {
+        let is_it = |count: &&Count| (count.name.as_str(), count.size) == (name, size);
+        wall_ns.iter().find(is_it).map(|count| count.count).filter(|&ns| ns > 0)
+    };
+    let (of_this, of_page) = (ns(name, size)?, ns("zero-page", 1)?);
+    (!name.contains("bytes")).then(|| format!("{:.2}", of_this as f64 / of_page as f64))
+}
+
+/// For each operation what cannot be avoided in it, and how far above that it is.
+fn put_unavoidable(counts: &[Count]) {
+    for count in counts.iter().filter(|count| count.size == 1) {
+        if let Some((least, parts)) = budget::unavoidable(&count.name) {
+            let above = count.count.saturating_sub(least);
+            put(&format!("{}: {least} cannot be avoided ({parts}); {above} above\n", count.name));
+        }
+    }
 }

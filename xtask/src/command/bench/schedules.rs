@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use ktap::item::Item;
 use serde::{Deserialize, Serialize};
 
+use super::counts::{CLOCK, Clock};
 use crate::calibrate;
 use crate::command::explore::log::{Counts, Fact, fact};
 use crate::exit::Exit;
@@ -50,6 +51,17 @@ pub struct Row {
     pub schedules: u64,
     /// And how many a second.
     pub schedules_per_second: u64,
+    /// Guest instructions of a schedule, on average: all CPUs', set-up and oracles included.
+    #[serde(default)]
+    pub instructions: u64,
+}
+
+impl Row {
+    /// Guest instructions of a step with its hand-over, at most: schedules are at most as long as the
+    /// longest.
+    fn per_step(&self) -> u64 {
+        self.instructions / self.longest_steps.max(1)
+    }
 }
 
 /// The rows whose name contains `filter`.
@@ -67,36 +79,78 @@ pub fn run(
     items: &[Item],
     wanted: &[(&'static str, &'static str)],
 ) -> Result<Vec<Row>> {
-    put("schedules                  mode     CPUs  steps  schedules  schedules/s\n");
+    put(
+        "schedules                  mode     CPUs  steps  schedules  schedules/s  insns  insns/step\n",
+    );
     let mut rows = Vec::new();
     for (name, mode) in wanted {
         let runs = (0..RUNS).map(|_| measure(qemu, kernel, items, name, mode));
         let runs = runs.collect::<Result<Vec<_>>>()?;
         // What else the host does only ever costs time.
         let best = runs.into_iter().max_by_key(|row| row.schedules_per_second);
-        let Some(row) = best else { continue };
+        let Some(mut row) = best else { continue };
+        row.instructions = instructions(qemu, kernel, items, name, mode)?;
         put(&format!(
-            "{:<26} {:<7} {:>5} {:>6} {:>10} {:>12}\n",
+            "{:<26} {:<7} {:>5} {:>6} {:>10} {:>12} {:>6} {:>11}\n",
             row.benchmark,
             row.mode,
             row.cpus,
             row.longest_steps,
             row.schedules,
-            row.schedules_per_second
+            row.schedules_per_second,
+            row.instructions,
+            row.per_step()
         ));
         rows.push(row);
     }
     Ok(rows)
 }
 
+/// Guest instructions of a schedule.
+fn instructions(
+    qemu: &Qemu,
+    kernel: &Kernel,
+    items: &[Item],
+    name: &str,
+    mode: &str,
+) -> Result<u64> {
+    let (_, counts) = explored(qemu, kernel, items, name, mode, Clock::Instructions)?;
+    Ok(counts.us * 1000 / counts.schedules)
+}
+
 fn measure(qemu: &Qemu, kernel: &Kernel, items: &[Item], name: &str, mode: &str) -> Result<Row> {
+    let (cpus, counts) = explored(qemu, kernel, items, name, mode, Clock::Wall)?;
+    Ok(Row {
+        benchmark: name.into(),
+        mode: mode.into(),
+        cpus,
+        longest_steps: counts.longest,
+        schedules: counts.schedules,
+        schedules_per_second: counts.schedules * 1_000_000 / counts.us.max(1),
+        instructions: 0,
+    })
+}
+
+/// CPUs, and what the guest tells of the exploration.
+fn explored(
+    qemu: &Qemu,
+    kernel: &Kernel,
+    items: &[Item],
+    name: &str,
+    mode: &str,
+    clock: Clock,
+) -> Result<(u64, Counts)> {
     let race = name.strip_prefix("lab/").unwrap_or(name);
     let item = items::select(items, &[race.to_string()])?.remove(0);
     let smp = u8::try_from(item.min_cpus).unwrap_or(2).max(2);
-    let machine = Machine { single: true, ..Machine::new("neoverse-n1", 3, smp) };
+    let cpu = match clock {
+        Clock::Instructions => format!("neoverse-n1,{CLOCK}"),
+        Clock::Wall => "neoverse-n1".into(),
+    };
+    let machine = Machine { single: true, ..Machine::new(&cpu, 3, smp) };
     let words = match mode {
         "dfs" => vec!["explore=dfs".into(), format!("bound={BOUND}"), "states=0".into()],
-        _ => vec![format!("explore={mode}"), format!("count={SCHEDULES}")],
+        _ => vec![format!("explore={mode}"), format!("count={}", clock.schedules())],
     };
     let measured = || calibrate::limit(qemu, &machine, kernel, items);
     let boot = Boot {
@@ -106,7 +160,7 @@ fn measure(qemu: &Qemu, kernel: &Kernel, items: &[Item], name: &str, mode: &str)
         items: vec![item],
         variant: "default",
         words,
-        qemu_args: Vec::new(),
+        qemu_args: clock.qemu_args(),
         deadline: Deadline {
             again: Some(&measured),
             unlimited: true,
@@ -124,12 +178,15 @@ fn measure(qemu: &Qemu, kernel: &Kernel, items: &[Item], name: &str, mode: &str)
     if counts.schedules == 0 || booted.outcome.exit != Exit::Passed {
         bail!("{name}: the guest {}: {}", booted.outcome.exit, booted.outcome.why);
     }
-    Ok(Row {
-        benchmark: name.into(),
-        mode: mode.into(),
-        cpus: u64::from(smp),
-        longest_steps: counts.longest,
-        schedules: counts.schedules,
-        schedules_per_second: counts.schedules * 1_000_000 / counts.us.max(1),
-    })
+    Ok((smp.into(), counts))
+}
+
+impl Clock {
+    /// Random schedules of a row: instructions are the same every time.
+    fn schedules(self) -> u64 {
+        match self {
+            Self::Instructions => SCHEDULES / 20,
+            Self::Wall => SCHEDULES,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: host tests, then every guest test on every machine of the matrix, then the
 //! harness's own.
 
+mod bench;
 mod debugger;
 mod explore;
 mod fuzz;
@@ -156,6 +157,7 @@ impl Bed<'_> {
         own.extend(hang::jobs(&self.qemu, release, &self.items));
         own.extend(walker::jobs(&self.qemu, release, &self.items));
         own.push(steps::job(&self.toolchain, &self.qemu, &self.items));
+        own.push(bench::job(&self.toolchain, &self.qemu, &self.items));
         own.push(midway::job(&self.qemu, release, &self.items));
         own.extend(fuzz::jobs(&self.qemu, release, &self.items, seed, self.options.long));
         own.extend(mix::jobs(&self.qemu, release, &self.items, seed, self.options.long));
