@@ -29,8 +29,10 @@ pub enum Command {
     Test(Test),
     /// Break the harness on purpose in every way that could make it green, and see it notice
     Selftest(Selftest),
-    /// Measure how fast the lab explores
+    /// Count what operations cost, and measure how fast the lab explores
     Bench(Bench),
+    /// Ask Arm's formal model what the architecture allows: the litmus tests, under herd7
+    Litmus(Litmus),
     /// Debug a scenario or test: guest halted, gdb-multiarch attached
     Gdb(Gdb),
     /// Say what is there, what is missing, what would be done; change nothing
@@ -314,6 +316,19 @@ pub struct Bench {
     /// The toolchain.
     #[command(flatten)]
     pub setup: Setup,
+}
+
+/// `cargo xtask litmus`
+#[derive(Args, Debug)]
+pub struct Litmus {
+    /// Only tests whose name contains this
+    pub filter: Option<String>,
+    /// The herd7 to use, instead of the one on the path or Debian's
+    #[arg(long, value_name = "PATH", value_parser = program)]
+    pub herd7: Option<PathBuf>,
+    /// Never fetch anything; without a herd7 the tests are skipped
+    #[arg(long)]
+    pub no_install: bool,
 }
 
 /// `cargo xtask selftest`

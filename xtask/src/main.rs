@@ -16,6 +16,7 @@ mod interrupt;
 mod items;
 mod judge;
 mod machine;
+mod ordering;
 mod prog;
 mod qmp;
 mod record;
@@ -77,6 +78,7 @@ fn dispatch(command: &Command) -> anyhow::Result<Exit> {
         Command::Explore(options) => command::explore::run(options),
         Command::Test(options) => command::test::run(options),
         Command::Bench(options) => command::bench::run(options),
+        Command::Litmus(options) => command::litmus::run(options),
         Command::Selftest(options) => command::selftest::run(options),
         Command::Gdb(options) => command::gdb::run(options),
         Command::Doctor(options) => command::doctor::run(options),

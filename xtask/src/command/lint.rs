@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: format, clippy on host and target, documentation, house rules. All of them
+//! `cargo xtask lint`: format, clippy on host and target, documentation, house rules, reasons for orderings. All of them
 //! run; all of them must be clean.
 
 use std::process::{Command, Stdio};
@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::cli::Lint as Options;
 use crate::exit::Exit;
 use crate::install;
+use crate::ordering;
 use crate::report::put;
 use crate::tidy;
 use crate::toolchain::{self, DEBIAN_CLIPPY, Kind, Toolchain, output};
@@ -38,6 +39,11 @@ pub fn run(options: &Options) -> Result<Exit> {
     }
     put("lint: house rules\n");
     for breach in tidy::breaches()? {
+        put(&format!("{breach}\n"));
+        clean = false;
+    }
+    put("lint: orderings\n");
+    for breach in ordering::breaches()? {
         put(&format!("{breach}\n"));
         clean = false;
     }

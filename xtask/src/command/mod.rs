@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod explore;
 pub mod gdb;
 pub mod lint;
+pub mod litmus;
 pub mod qemu;
 pub mod selftest;
 pub mod test;

@@ -9,6 +9,7 @@ mod guest;
 mod hang;
 mod host;
 mod judges;
+mod litmus;
 mod midway;
 mod mix;
 pub mod prog;
@@ -38,6 +39,7 @@ use crate::run::{self, Kernel};
 use crate::symbol::Symbols;
 use crate::toolchain::{self, Toolchain};
 
+use litmus::Litmus;
 use select::Selection;
 pub use work::{Job, off};
 
@@ -51,6 +53,7 @@ struct Bed<'a> {
     kernels: HashMap<Build, Kernel>,
     items: Vec<Item>,
     toolchain: Toolchain,
+    litmus: Litmus,
 }
 
 /// Runs the command.
@@ -73,8 +76,8 @@ pub fn run(options: &Options) -> Result<Exit> {
         }
     }
     let items = items::read(&kernels[&Build::Release].elf)?;
-    let bed =
-        Bed { options, selection, machines, qemu: qemus[0].clone(), kernels, items, toolchain };
+    let (qemu, litmus) = (qemus[0].clone(), Litmus::new(options.setup.no_install));
+    let bed = Bed { options, selection, machines, qemu, kernels, items, toolchain, litmus };
     let jobs = bed.jobs(options.seed)?;
     if options.list {
         jobs.iter().flat_map(|job| &job.tests).for_each(|test| put(&format!("{test}\n")));
@@ -158,6 +161,7 @@ impl Bed<'_> {
         own.extend(walker::jobs(&self.qemu, release, &self.items));
         own.push(steps::job(&self.toolchain, &self.qemu, &self.items));
         own.push(bench::job(&self.toolchain, &self.qemu, &self.items));
+        own.extend(self.litmus.jobs()?);
         own.push(midway::job(&self.qemu, release, &self.items));
         own.extend(fuzz::jobs(&self.qemu, release, &self.items, seed, self.options.long));
         own.extend(mix::jobs(&self.qemu, release, &self.items, seed, self.options.long));
