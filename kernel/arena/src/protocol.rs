@@ -82,7 +82,7 @@ pub trait Protocol: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// The lock's; nothing was freed.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn free_batch<M: Platform>(arena: &Arena<Self, M>, batch: PageRange) -> Result<(), LockError> {
         arena.free_flushed(batch)
     }

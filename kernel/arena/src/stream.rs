@@ -122,8 +122,9 @@ impl Stream {
     /// The same from its parts: `calls` are return addresses in the kernel, `insns` instructions at which
     /// the program's functions stand, both innermost first; what is too much is left out. For the abort
     /// handler, which copies nothing in between.
-    // Inlined, so that the backtrace is walked into the ring.
-    #[inline(always)]
+    // Inlined, so that the backtrace is walked into the ring; not where nothing is optimised, for the
+    // stack's sake.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn record_violation(
         &self,
         facts: &Facts,

@@ -88,9 +88,12 @@ pub fn guard_of(address: u64) -> Option<CpuId> {
 fn stack_of(address: u64) -> Option<Range<u64>> {
     let within = |stacks: u64, slot: usize, size: usize| {
         let cpu = address.checked_sub(stacks)? / slot as u64;
+        if cpu >= MAX_CPUS as u64 {
+            return None;
+        }
         let top = stacks + (cpu + 1) * slot as u64;
         let stack = top - size as u64..top;
-        (cpu < MAX_CPUS as u64 && stack.contains(&address)).then_some(stack)
+        stack.contains(&address).then_some(stack)
     };
     let stacks = (&raw const boot::boot_stacks).addr() as u64;
     let emergency = (&raw const boot::boot_emergency_stacks).addr() as u64;

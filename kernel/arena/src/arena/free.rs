@@ -114,8 +114,9 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     ///
     /// # Errors
     /// The lock's; nothing was freed.
-    // A call less for the commonest free, of one page.
-    #[inline(always)]
+    // A call less for the commonest free, of one page. Not where nothing is optimised: there each inlined
+    // copy adds its locals to the caller's part of a stack of 32 KiB.
+    #[cfg_attr(not(debug_assertions), inline(always))]
     pub fn free_flushed(&self, batch: PageRange) -> Result<(), LockError> {
         step!(&self.machine, LockAcquire, self.object());
         let mut inner = self.inner.lock(P::IRQS)?;
@@ -150,7 +151,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
 
     /// [`unmap_pages`](Self::unmap_pages) for a range inside one table, of at most [`BATCH`].
     // The commonest case is one page, and what it costs is mostly calls and loops for more.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn unmap_batch(&self, range: PageRange) -> u32 {
         match range.pages {
             1 => self.unmap_at_most::<1, _>(&self.machine, range),
@@ -166,7 +167,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn unmap_several_on<H: Hw>(&self, hw: &H, range: PageRange) -> u32 {
         // Room to remember the old entries of a full batch takes longer to empty than a page to free.
         match range.pages {
@@ -176,7 +177,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn unmap_at_most<const N: usize, H: Hw>(&self, hw: &H, range: PageRange) -> u32 {
         let machine = &self.machine;
         // A constant where it can be one.
@@ -225,7 +226,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     /// One flush for all pages of a batch, from `first` on, whose old entry was not empty. A tombstone
     /// counts: its burier may not have flushed yet, and the range is about to be given away.
     /// `user` has a bit for each page whose user entry was cleared as well.
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn flush_batch(&self, first: VirtAddr, old: &[Pte], user: u64) {
         let machine = &self.machine;
         step!(machine, Tlbi, first.get());

@@ -209,7 +209,7 @@ pub(super) fn encode_text(slot: Slot<'_>, text: &[u8]) {
 
 /// Straight from where they come from into the ring: on the fault path a copy in between would cost
 /// as much as the rest.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn encode_violation(
     slot: Slot<'_>,
     facts: &Facts,
@@ -229,7 +229,7 @@ pub(super) fn encode_violation(
 }
 
 /// Stores the words of a violation but the header, which it returns.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn violation_words(
     facts: &Facts,
     calls: impl Iterator<Item = u64>,
