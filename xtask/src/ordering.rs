@@ -38,7 +38,7 @@ pub fn breaches() -> Result<Vec<String>> {
             *places.entry(place).or_insert(0) += 1;
         }
     }
-    let page = std::fs::read_to_string(root.join(PAGE)).with_context(|| format!("{PAGE}"))?;
+    let page = std::fs::read_to_string(root.join(PAGE)).context(PAGE)?;
     Ok(compare(&places, &rows(&page), &expect::all()?))
 }
 

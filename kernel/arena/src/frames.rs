@@ -71,6 +71,13 @@ impl Cache {
         Self { count: AtomicUsize::new(0), frames: [const { AtomicU32::new(0) }; CACHE] }
     }
 
+    /// An empty cache, of the model checker's atomics.
+    #[cfg(loom)]
+    #[expect(clippy::new_without_default, reason = "as above")]
+    pub fn new() -> Self {
+        Self { count: AtomicUsize::new(0), frames: core::array::from_fn(|_| AtomicU32::new(0)) }
+    }
+
     /// The frame that was put last; `None` if there is none: [`refill`](Self::refill), then.
     // A dozen instructions, part of every allocation.
     #[inline(always)]

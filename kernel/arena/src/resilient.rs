@@ -140,6 +140,17 @@ impl<const N: usize> Locks<N> {
         }
     }
 
+    /// No locks yet, of the model checker's atomics.
+    #[cfg(loom)]
+    #[expect(clippy::new_without_default, reason = "as above")]
+    pub fn new() -> Self {
+        Self {
+            queues: core::array::from_fn(|_| Queue::default()),
+            taken: core::array::from_fn(|_| AtomicU32::new(0)),
+            waits_for: core::array::from_fn(|_| AtomicU32::new(0)),
+        }
+    }
+
     /// A free lock of the set; `None` if all are in use.
     pub fn claim(&self) -> Option<usize> {
         self.taken.iter().position(|taken| {

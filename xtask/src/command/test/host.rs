@@ -1,4 +1,4 @@
-//! The host half: `cargo test` of the crates that build anywhere.
+//! The host half: `cargo test` of the crates that build anywhere, and the protocols under loom.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -8,16 +8,42 @@ use anyhow::{Context, Result};
 use crate::record::{Record, Status};
 use crate::report::put;
 
+/// What a record's name begins with if it is one of loom's.
+const LOOM: &str = "loom::";
+/// Builds of everything for loom's atomics: a folder of their own, or each would undo the other.
+const LOOM_FOLDER: &str = "target/loom";
+
 /// Runs the host tests, each a record: all, or those called `names` if there are any.
 ///
 /// # Errors
 /// cargo cannot be started.
 pub fn run(names: &[String]) -> Result<Vec<Record>> {
-    put("host: cargo test\n");
-    let mut child = Command::new("cargo")
+    let (of_loom, plain): (Vec<_>, Vec<_>) =
+        names.iter().map(String::as_str).partition(|name| name.starts_with(LOOM));
+    let mut records = Vec::new();
+    if names.is_empty() || !plain.is_empty() {
+        put("host: cargo test\n");
+        let mut command = Command::new("cargo");
         // Not `xtask/tests/guest.rs`: it would run the guest half a second time.
-        .args(["test", "--lib", "--bins", "--quiet", "--no-fail-fast"])
+        command.args(["test", "--lib", "--bins", "--quiet", "--no-fail-fast"]);
+        records.extend(results(command, &plain, "")?);
+    }
+    if names.is_empty() || !of_loom.is_empty() {
+        put("host: cargo test under loom\n");
+        let mut command = Command::new("cargo");
+        command.args(["test", "--package", "proof", "--lib", "--release", "--quiet"]);
+        command.args(["--target-dir", LOOM_FOLDER]).env("RUSTFLAGS", "--cfg loom");
+        let names: Vec<_> = of_loom.iter().filter_map(|name| name.strip_prefix(LOOM)).collect();
+        records.extend(results(command, &names, LOOM)?);
+    }
+    Ok(records)
+}
+
+/// What a test command of cargo's finds, each name behind `prefix`.
+fn results(mut command: Command, names: &[&str], prefix: &str) -> Result<Vec<Record>> {
+    let mut child = command
         .args(["--", "--format", "pretty"])
+        .args(if prefix.is_empty() { None } else { Some("--show-output") })
         .args(if names.is_empty() { None } else { Some("--exact") })
         .args(names)
         .stdin(Stdio::null())
@@ -33,7 +59,21 @@ pub fn run(names: &[String]) -> Result<Vec<Record>> {
     if !succeeded {
         lines.iter().for_each(|line| put(&format!("    {line}\n")));
     }
-    Ok(records_of(&lines, succeeded))
+    // How far each model was followed belongs beside its result.
+    let told = lines.iter().filter(|line| line.starts_with("loom: ") && succeeded);
+    told.for_each(|line| put(&format!("{line}\n")));
+    let mut records = records_of(&lines, succeeded);
+    if !prefix.is_empty() {
+        for record in &mut records {
+            *record = Record::new(
+                "host",
+                "loom",
+                &format!("{prefix}{}", record.name),
+                record.status.clone(),
+            );
+        }
+    }
+    Ok(records)
 }
 
 /// The records of a run of cargo; one that failed without a failing test has a record of its own.

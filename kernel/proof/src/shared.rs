@@ -1,0 +1,134 @@
+//! What CPUs share beside the tables: the lock's queue, streams, the life of a program, frame caches.
+
+use arena::addr::Frame;
+use arena::frames::{Cache, Pool};
+use arena::lifecycle::Lifecycle;
+use arena::resilient::{Locks, Wait};
+use arena::stream::{Record, Stream};
+use loom::cell::UnsafeCell;
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+
+use crate::run::holds;
+
+/// A waiter that lets others run, and never gives up.
+struct Patient;
+
+impl Wait for Patient {
+    fn pause(&mut self) -> bool {
+        thread::yield_now();
+        false
+    }
+}
+
+/// A lock and what it guards: loom tells of two that are in it at once, or of one that does not see what
+/// the other did.
+struct Guarded {
+    locks: Locks<1>,
+    value: UnsafeCell<u32>,
+}
+
+impl Guarded {
+    fn add(&self, cpu: usize) {
+        // As the kernel's lock does: what is free is taken, and only else is there a queue.
+        if !self.locks.queue(0).try_take(cpu) {
+            self.locks.acquire(0, cpu, &mut Patient).unwrap();
+        }
+        self.value.with_mut(|value| {
+            // SAFETY: the lock is held; loom checks the claim.
+            unsafe { *value += 1 }
+        });
+        self.locks.queue(0).release(cpu);
+    }
+}
+
+#[test]
+fn critical_sections_follow_each_other() {
+    holds("two CPUs and a lock", || {
+        let guarded = Arc::new(Guarded { locks: Locks::new(), value: UnsafeCell::new(0) });
+        let shared = Arc::clone(&guarded);
+        let other = thread::spawn(move || shared.add(1));
+        guarded.add(0);
+        other.join().unwrap();
+        guarded.value.with(|value| {
+            // SAFETY: the other thread has ended.
+            assert_eq!(unsafe { *value }, 2);
+        });
+    });
+}
+
+fn texts(stream: &Stream) -> Vec<Vec<u8>> {
+    let records = stream.reader().into_iter().flatten();
+    let text = |record| match record {
+        Record::Text(text) => text.as_bytes().to_vec(),
+        Record::Violation(_) => panic!("nobody wrote a violation"),
+    };
+    records.map(text).collect()
+}
+
+#[test]
+fn a_reader_beside_a_producer_sees_whole_records_in_order() {
+    holds("a producer and a reader", || {
+        // Four words: the third record needs the room of the first.
+        let stream = Arc::new(Stream::with_capacity(32).unwrap());
+        let shared = Arc::clone(&stream);
+        let producer = thread::spawn(move || {
+            let wrote = [b"1aaaaaaa", b"2bbbbbbb", b"3ccccccc"].map(|text| shared.put_text(text));
+            wrote.iter().filter(|kept| **kept).count()
+        });
+        let mut seen = texts(&stream);
+        let kept = producer.join().unwrap();
+        seen.extend(texts(&stream));
+        assert_eq!(seen.len() as u64 + stream.dropped().records, 3);
+        assert_eq!(seen.len(), kept);
+        assert!(seen.is_sorted(), "{seen:?}");
+        let whole = |text: &Vec<u8>| text[1..].iter().all(|byte| *byte == b'a' + (text[0] - b'1'));
+        assert!(seen.iter().all(whole), "{seen:?}");
+    });
+}
+
+#[test]
+fn a_program_is_taken_down_when_the_last_has_left() {
+    holds("a run and a teardown", || {
+        let life = Arc::new(Lifecycle::new());
+        let memory = Arc::new(UnsafeCell::new(7));
+        let (shared, used) = (Arc::clone(&life), Arc::clone(&memory));
+        let runner = thread::spawn(move || {
+            if let Ok(inside) = shared.enter() {
+                used.with(|memory| {
+                    // SAFETY: nobody frees it while this is inside; loom checks the claim.
+                    assert_eq!(unsafe { *memory }, 7);
+                });
+                drop(inside);
+            }
+        });
+        life.abort();
+        if life.try_teardown().is_ok() {
+            memory.with_mut(|memory| {
+                // SAFETY: as above.
+                unsafe { *memory = 0 }
+            });
+        }
+        runner.join().unwrap();
+    });
+}
+
+#[test]
+fn no_frame_is_in_two_caches() {
+    holds("two caches and a pool", || {
+        let mut pool = Pool::with_room(4).unwrap();
+        pool.add(Frame::from_number(1), Frame::from_number(3));
+        let pool = Arc::new(Mutex::new(pool));
+        let take = |pool: &Mutex<Pool>| {
+            let cache = Cache::new();
+            cache.refill(&mut pool.lock().unwrap(), || true);
+            core::iter::from_fn(|| cache.take()).map(Frame::number).collect::<Vec<_>>()
+        };
+        let shared = Arc::clone(&pool);
+        let other = thread::spawn(move || take(&shared));
+        let mut all = take(&pool);
+        all.extend(other.join().unwrap());
+        all.sort_unstable();
+        assert_eq!(all, [1, 2]);
+    });
+}
