@@ -125,10 +125,16 @@ impl Stuck {
 
 /// Handles a synchronous exception taken from EL1. IRQs masked; `frame` is restored on return.
 ///
-/// The symbol is part of the interface to debuggers: a breakpoint on it stops at every abort.
+/// The symbol is part of the interface to debuggers: a breakpoint on it stops at every abort, in this
+/// function and with `frame` in scope, which is why nothing else is in it.
 #[unsafe(export_name = "fault_entry")]
 #[inline(never)]
 pub fn sync(frame: &mut TrapFrame) {
+    handle(frame);
+}
+
+#[inline(never)]
+fn handle(frame: &mut TrapFrame) {
     let handling = HANDLING.get();
     // Relaxed: this CPU's own, with interrupts masked. A fault of the handler that was recovered like
     // any other could come again in its own recovery, down to the end of the stack.

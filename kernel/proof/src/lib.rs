@@ -14,3 +14,5 @@ mod page;
 mod run;
 #[cfg(all(test, loom))]
 mod shared;
+#[cfg(all(test, loom))]
+mod whole;

@@ -26,7 +26,7 @@ pub const NO_DSB: u8 = 4;
 pub const NO_HELP: u8 = 5;
 
 /// Frames that there are.
-pub const FRAMES: usize = 3;
+pub const FRAMES: usize = 8;
 /// What a frame holds before its owner zeroes it.
 pub const DIRT: u64 = 0xdead;
 
