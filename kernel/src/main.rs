@@ -24,7 +24,7 @@ mod runner;
 mod task;
 mod test;
 
-use arch::{access, atomic, exit, features, irq, mmu, smp, timer, trap};
+use arch::{access, alternative, atomic, exit, features, irq, mmu, smp, timer, trap};
 use dev::{fdt, fwcfg, gic, psci, uart};
 use mem::{divide, kmap};
 use runner::CommandLine;
@@ -42,6 +42,8 @@ extern "C" fn kernel_main(dtb: u64, entry_el: u64) -> ! {
     runner::open(&command_line);
     let features = features::init();
     atomic::use_lse(features.lse);
+    // SAFETY: the final map and the other CPUs come below; a feature of the system is one of all CPUs.
+    unsafe { alternative::decide(features.lse) };
     if let Err(rows) = access::init() {
         exit::bail_out(format_args!("fixup table: {rows} rows are too many"));
     }

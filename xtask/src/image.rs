@@ -31,14 +31,25 @@ pub fn build(toolchain: &Toolchain, build: Build) -> Result<PathBuf> {
     finish(toolchain, command)
 }
 
-/// Builds an optimised kernel without the lab from the sources in `root`, an absolute path, by the
-/// cargo profile `profile`, and returns the path of its ELF.
+/// Builds an optimised kernel without the lab from the sources in `root`, an absolute path, and returns
+/// the path of its ELF.
 ///
 /// # Errors
 /// As [`build`].
-pub fn build_bare(toolchain: &Toolchain, root: &Path, profile: &str) -> Result<PathBuf> {
+pub fn build_bare(toolchain: &Toolchain, root: &Path) -> Result<PathBuf> {
     let mut command = toolchain.cargo("build");
-    command.args(["--profile", profile, "--no-default-features"]).current_dir(root);
+    command.args(["--release", "--no-default-features"]).current_dir(root);
+    finish(toolchain, command)
+}
+
+/// Builds the kernel whose instructions are counted, and returns the path of its ELF: without the lab, by
+/// the cargo profile `measured`.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_measured(toolchain: &Toolchain) -> Result<PathBuf> {
+    let mut command = toolchain.cargo_for_measured("build");
+    command.args(["--profile", "measured", "--no-default-features"]);
     finish(toolchain, command)
 }
 

@@ -21,6 +21,12 @@ pub const DEBIAN_PACKAGES: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"]
 /// Debian's linter of the same version.
 pub const DEBIAN_CLIPPY: &str = "rust-web-clippy";
 
+/// Backtraces walk frame records, and the image runs where it is linked.
+const FLAGS: &str = "-C force-frame-pointers=yes -C relocation-model=static";
+/// The same with records as C compilers have them on arm64: none in a function that calls no other.
+const MEASURED_FLAGS: &str =
+    "-C force-frame-pointers=non-leaf -Z unstable-options -C relocation-model=static";
+
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_CARGO_CLIPPY: &str = "/usr/bin/cargo-clippy";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -168,6 +174,16 @@ impl Toolchain {
         self.with_flags(Command::new(&self.cargo), subcommand)
     }
 
+    /// As [`cargo`](Self::cargo), for the image whose instructions are counted beside those of Linux: its
+    /// leaf functions have no frame record either. Other images keep theirs, so that no backtrace lacks
+    /// a caller.
+    pub fn cargo_for_measured(&self, subcommand: &str) -> Command {
+        let mut command = self.cargo(subcommand);
+        // Before all other sources of flags: those of `.cargo/config.toml` ask for all records.
+        command.env("RUSTFLAGS", MEASURED_FLAGS).env("RUSTC_BOOTSTRAP", "1");
+        command
+    }
+
     /// A clippy command for the kernel. Debian's is called by its own path: cargo looks for
     /// subcommands in its home first, where rustup's is.
     pub fn clippy(&self) -> Command {
@@ -188,9 +204,7 @@ impl Toolchain {
         }
         command.arg(subcommand).args(["--package", "kernel", "--target", TARGET]);
         command.args(["--target-dir", "target/kernel"]);
-        // Backtraces walk frame records, and the image runs where it is linked.
-        let flags = "-C force-frame-pointers=yes -C relocation-model=static";
-        command.env("CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_RUSTFLAGS", flags);
+        command.env("CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_RUSTFLAGS", FLAGS);
         if self.kind != Kind::Installed {
             command.arg("-Zbuild-std=core,alloc").env("RUSTC_BOOTSTRAP", "1");
         }
@@ -345,6 +359,18 @@ mod tests {
         let flags = flags.unwrap();
         assert!(flags.contains("force-frame-pointers=yes"), "{flags}");
         assert!(flags.contains("relocation-model=static"), "{flags}");
+    }
+
+    #[test]
+    fn only_the_measured_image_goes_without_records_of_leaves() {
+        let command = all().usable(None).unwrap().cargo_for_measured("build");
+        let flags: Vec<_> = command
+            .get_envs()
+            .filter(|(name, _)| *name == "RUSTFLAGS")
+            .map(|(_, value)| value.unwrap().to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(flags, [MEASURED_FLAGS]);
+        assert!(FLAGS.contains("frame-pointers=yes") && MEASURED_FLAGS.contains("non-leaf"));
     }
 
     #[test]

@@ -100,6 +100,26 @@ impl Cache {
         true
     }
 
+    /// Puts several free frames. Each for which there is no room goes to `full`, which may change this
+    /// cache; `frames` must not.
+    // As `take`: the count stays in a register meanwhile.
+    #[inline(always)]
+    pub fn put_all(&self, frames: impl Iterator<Item = Frame>, full: impl Fn(Frame)) {
+        let mut count = self.count.load(Ordering::Relaxed);
+        // The iterator runs itself: its filters are then branches of one loop.
+        frames.for_each(|frame| {
+            if let Some(entry) = self.frames.get(count) {
+                entry.store(frame.number() as u32, Ordering::Relaxed);
+                count += 1;
+            } else {
+                self.count.store(count, Ordering::Relaxed);
+                full(frame);
+                count = self.count.load(Ordering::Relaxed);
+            }
+        });
+        self.count.store(count, Ordering::Relaxed);
+    }
+
     /// Moves up to [`BATCH`] frames from the pool to this cache, which is empty. `may_split` is asked
     /// before the buddy allocator's books are written to, which takes memory.
     pub fn refill(&self, pool: &mut Pool, may_split: impl Fn() -> bool) {

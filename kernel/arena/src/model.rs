@@ -16,7 +16,7 @@ use crate::sync::{AtomicU64, Ordering};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     Cas { old: u64, new: u64, won: bool },
-    Swap { old: u64, new: u64 },
+    Swap { word: usize, old: u64, new: u64 },
     DsbIshst,
     DsbIsh,
     Isb,
@@ -108,7 +108,7 @@ impl Hw for &Model {
     fn swap(&self, word: &AtomicU64, new: u64, order: Ordering) -> u64 {
         self.orders.borrow_mut().push(order);
         let old = word.swap(new, order);
-        self.log(Event::Swap { old, new });
+        self.log(Event::Swap { word: core::ptr::from_ref(word).addr(), old, new });
         old
     }
 

@@ -59,7 +59,7 @@ pub trait Protocol: Sized + Send + Sync + 'static {
             Err(found) if found.frame() == Some(arena.scratch()) => {
                 // Valid to valid in one store would let a CPU use both translations at once
                 // (`I4`, `I7`): break, flush, make.
-                slot.replace(arena.machine(), page, new, || arena.stamps(1));
+                slot.replace(arena.machine(), page, new, || arena.stamp());
                 Ok(())
             }
             outcome => outcome,
@@ -87,10 +87,11 @@ pub trait Protocol: Sized + Send + Sync + 'static {
         arena.free_flushed(batch)
     }
 
-    /// Whether `frame`, found in a slot that was cleared, belongs to that slot alone and goes back
-    /// to the allocator. Scratch is in many slots and belongs to the arena.
-    fn owned_by_slot<M: Platform>(arena: &Arena<Self, M>, frame: Frame) -> bool {
-        frame != arena.scratch()
+    /// The frame that does not go back to the allocator when it is found in a slot that was cleared.
+    /// Scratch is in many slots and belongs to the arena; every other frame belongs to its slot alone.
+    #[inline(always)]
+    fn shared_frame<M: Platform>(arena: &Arena<Self, M>) -> Option<Frame> {
+        Some(arena.scratch())
     }
 }
 

@@ -136,12 +136,6 @@ impl Stamp {
     pub const fn get(self) -> u64 {
         self.0
     }
-
-    /// The `n`th stamp after this one, for a batch that took a run of numbers at once.
-    #[must_use]
-    pub const fn nth(self, n: u64) -> Self {
-        Self(self.0 + n)
-    }
 }
 
 impl Pte {
@@ -298,7 +292,8 @@ impl Pte {
         LocalRegisterCopy::new(self.0)
     }
 
-    fn output_frame(self) -> Frame {
+    /// The frame at its output address, if it is valid.
+    pub(crate) fn output_frame(self) -> Frame {
         Frame::from_number(self.fields().read(DESCRIPTOR::OUTPUT_ADDRESS))
     }
 }

@@ -109,9 +109,18 @@ impl PteSlot {
     /// The valid entry that was there first. It is published as well before the return: another
     /// CPU's store may be visible to our load and not yet to our walker (`H3`, `P3`).
     pub fn try_set<H: Hw>(&self, hw: &H, page: VirtAddr, new: Pte) -> Result<(), Pte> {
-        let outcome = self.try_set_unpublished(hw, page, new);
-        publish(hw);
-        outcome
+        match self.install(hw, Pte::EMPTY, new) {
+            // By itself, and not the first turn of a loop: mostly this is all.
+            Ok(()) => {
+                publish(hw);
+                Ok(())
+            }
+            Err(found) => {
+                let outcome = self.try_set_over(hw, page, found, new);
+                publish(hw);
+                outcome
+            }
+        }
     }
 
     /// [`try_set`](Self::try_set) without its barriers, for a batch that ends in one [`publish`].
@@ -119,22 +128,41 @@ impl PteSlot {
     /// # Errors
     /// As `try_set`, not published.
     pub fn try_set_unpublished<H: Hw>(&self, hw: &H, page: VirtAddr, new: Pte) -> Result<(), Pte> {
-        let mut expected = Pte::EMPTY;
+        let outcome = self.install(hw, Pte::EMPTY, new);
+        outcome.or_else(|found| self.try_set_over(hw, page, found, new))
+    }
+
+    /// [`try_set_unpublished`](Self::try_set_unpublished) after `found` was in the slot.
+    #[inline(always)]
+    fn try_set_over<H: Hw>(
+        &self,
+        hw: &H,
+        page: VirtAddr,
+        mut found: Pte,
+        new: Pte,
+    ) -> Result<(), Pte> {
         loop {
-            step!(hw, PteCas, self.object());
-            // Release: the frame's zeroes are visible before its mapping (`Z4`; `Z5` without).
-            match hw.compare_exchange(&self.0, expected.bits(), new.bits(), Ordering::Release) {
-                Ok(_) => return Ok(()),
-                Err(found) => expected = Pte::from_bits(found),
-            }
-            match expected.state() {
+            match found.state() {
                 State::Empty => {}
-                State::Valid => return Err(expected),
+                State::Valid => return Err(found),
                 // The burier's maintenance may not be complete: do it here before the entry can
                 // become valid (`T5`; `T1` is the window that this closes).
                 State::Tombstone(_) => flush_after_load(hw, page),
             }
+            match self.install(hw, found, new) {
+                Ok(()) => return Ok(()),
+                Err(other) => found = other,
+            }
         }
+    }
+
+    /// Puts `new` in the place of `expected`, which is not valid.
+    #[inline(always)]
+    fn install<H: Hw>(&self, hw: &H, expected: Pte, new: Pte) -> Result<(), Pte> {
+        step!(hw, PteCas, self.object());
+        // Release: the frame's zeroes are visible before its mapping (`Z4`; `Z5` without).
+        let outcome = hw.compare_exchange(&self.0, expected.bits(), new.bits(), Ordering::Release);
+        outcome.map(|_| ()).map_err(Pte::from_bits)
     }
 
     /// Puts the tombstone `stamp` into the slot and hands out the old entry. The caller owes a

@@ -2,23 +2,24 @@
 //! core's exclusive pair elsewhere.
 //!
 //! The target's baseline has no LSE, so the compiler never emits it; the choice is made at run
-//! time, once. On both sides the ordering asked for is the ordering given.
+//! time: once, at boot, for the kernel, at each operation for programs. On both sides the ordering asked
+//! for is the ordering given.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::alternative;
+
 static LSE: AtomicBool = AtomicBool::new(false);
 
-/// Chooses the LSE instructions (or not). All CPUs must have FEAT_LSE. Both kinds of instruction
-/// work on the same words at the same time, so that a test may change its mind.
+/// Chooses the LSE instructions (or not) for programs. All CPUs must have FEAT_LSE. Both kinds of
+/// instruction work on the same words at the same time, so that a test may change its mind.
 pub fn use_lse(lse: bool) {
     // Relaxed: either choice is right at any moment.
     LSE.store(lse, Ordering::Relaxed);
 }
 
-/// Whether the LSE instructions are in use.
-// A load and a branch in front of one instruction: a call would double it.
-#[inline(always)]
+/// Whether the LSE instructions are in use for programs; for the kernel, see [`alternative::has_lse`].
 pub fn uses_lse() -> bool {
     // Relaxed: see `use_lse`.
     LSE.load(Ordering::Relaxed)
@@ -57,13 +58,13 @@ macro_rules! lse {
 ///
 /// # Errors
 /// The value found, if it was not `old`.
-// Budgeted: with a constant `order` this is a load, a branch and CAS.
+// Budgeted: with a constant `order` this is NOP and CAS.
 #[inline(always)]
 pub fn compare_exchange(word: &AtomicU64, old: u64, new: u64, order: Ordering) -> Result<u64, u64> {
-    if !uses_lse() {
+    if !alternative::has_lse() {
         return word.compare_exchange(old, new, order, load_half(order));
     }
-    // SAFETY: `use_lse` was told so.
+    // SAFETY: `alternative::decide` was told so.
     unsafe { lse_compare_exchange(word, old, new, order) }
 }
 
@@ -71,7 +72,7 @@ pub fn compare_exchange(word: &AtomicU64, old: u64, new: u64, order: Ordering) -
 // As `compare_exchange`.
 #[inline(always)]
 pub fn swap(word: &AtomicU64, new: u64, order: Ordering) -> u64 {
-    if !uses_lse() {
+    if !alternative::has_lse() {
         return word.swap(new, order);
     }
     // SAFETY: as above.

@@ -6,6 +6,7 @@
 //! firmware and the log.
 
 pub mod access;
+pub mod alternative;
 pub mod atomic;
 pub mod barrier;
 pub mod cache;

@@ -68,15 +68,11 @@ pub fn free(frame: Frame) {
 #[cfg(not(feature = "lab"))]
 #[inline(always)]
 pub fn free_all(frames: impl Iterator<Item = Frame>) {
-    let traced = MM_PAGE_FREE.is_attached();
+    if MM_PAGE_FREE.is_attached() {
+        return frames.for_each(free_slowly);
+    }
     let masked = IrqGuard::new();
-    let cache = CACHES.local(&masked);
-    // The iterator runs itself: its filters are then branches of one loop.
-    frames.for_each(|frame| {
-        if traced || !cache.put(frame) {
-            free_slowly(frame);
-        }
-    });
+    CACHES.local(&masked).put_all(frames, free_slowly);
 }
 
 /// Takes 2^`order` neighbouring frames, the first a multiple of their number; `None` if there is no

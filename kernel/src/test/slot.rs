@@ -7,8 +7,8 @@ use arena::pte::{Attributes, Pte, Stamp, State};
 use arena::slot::PteSlot;
 
 use crate::arch::access::probe_read_u64;
-use crate::arch::atomic;
 use crate::arch::smp::{self, CpuSet};
+use crate::arch::{alternative, atomic};
 use crate::mem::machine::Machine;
 use crate::mem::{frame, kmap};
 use crate::prog::kfunc;
@@ -173,7 +173,11 @@ fn full_flush_everywhere(_: &Ctx) -> Outcome {
 fn atomics(ctx: &Ctx) -> Outcome {
     use arena::sync::AtomicU64;
     let has_lse = crate::arch::features::CpuFeatures::current().lse;
-    claim!(atomic::uses_lse() == has_lse, "LSE in use: {}, there: {has_lse}", atomic::uses_lse());
+    let (kernel, programs) = (alternative::has_lse(), atomic::uses_lse());
+    claim!(
+        (kernel, programs) == (has_lse, has_lse),
+        "LSE in use by the kernel: {kernel}, by programs: {programs}, there: {has_lse}"
+    );
     ctx.note(format_args!("atomics: {}", if has_lse { "LSE" } else { "LL/SC" }));
     for order in [Ordering::Relaxed, Ordering::Acquire, Ordering::Release, Ordering::AcqRel] {
         let word = AtomicU64::new(1);

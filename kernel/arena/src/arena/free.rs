@@ -6,8 +6,8 @@ use super::{Arena, Inner};
 use crate::addr::{PAGE_SIZE, PageRange, VirtAddr};
 use crate::hw::{Hw, Lock, LockError, Platform, TABLE_SLOTS};
 use crate::protocol::Protocol;
-use crate::pte::{Pte, State};
-use crate::slot::finish_flush;
+use crate::pte::{Pte, Stamp, State};
+use crate::slot::{PteSlot, finish_flush};
 use crate::step::step;
 use crate::sync::Ordering;
 use crate::walk::leaf_table;
@@ -57,13 +57,29 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     /// [`FreeError::Range`].
     pub fn free_or_defer(&self, at: VirtAddr, pages: u32) -> Result<Freed, FreeError> {
         let range = self.freeable(at, pages)?;
-        match self.free_range(range) {
-            Ok(()) => Ok(Freed::Now),
-            Err((_, rest)) => {
-                P::defer(self, rest);
-                Ok(Freed::Later)
-            }
+        if range.pages == 1 {
+            self.free_one_or_defer(range)
+        } else {
+            self.free_several_or_defer(range)
         }
+    }
+
+    // Two functions: what the one saves on the stack for many pages, the other need not.
+    #[inline(never)]
+    fn free_one_or_defer(&self, range: PageRange) -> Result<Freed, FreeError> {
+        Ok(self.freed_or_deferred(self.free_first(range, range)))
+    }
+
+    #[inline(never)]
+    fn free_several_or_defer(&self, range: PageRange) -> Result<Freed, FreeError> {
+        Ok(self.freed_or_deferred(self.free_batches(range)))
+    }
+
+    #[inline(always)]
+    fn freed_or_deferred(&self, outcome: Result<(), (LockError, PageRange)>) -> Freed {
+        let Err((_, rest)) = outcome else { return Freed::Now };
+        P::defer(self, rest);
+        Freed::Later
     }
 
     /// Leaves the free to a worker, which the caller sees to. Takes no lock, allocates nothing, does
@@ -85,7 +101,6 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     }
 
     /// Frees `range`; if the lock is not given, says why and what is left.
-    #[inline(always)]
     fn free_range(&self, range: PageRange) -> Result<(), (LockError, PageRange)> {
         if range.pages == 1 { self.free_first(range, range) } else { self.free_batches(range) }
     }
@@ -99,6 +114,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         })
     }
 
+    #[inline(always)]
     fn free_batches(&self, range: PageRange) -> Result<(), (LockError, PageRange)> {
         let mut rest = range;
         while rest.pages > 0 {
@@ -154,12 +170,12 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn unmap_batch(&self, range: PageRange) -> u32 {
         match range.pages {
-            1 => self.unmap_at_most::<1, _>(&self.machine, range),
+            1 => self.unmap_sized::<1, 1, _>(&self.machine, range),
             _ => self.unmap_several(range),
         }
     }
 
-    #[inline(never)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn unmap_several(&self, range: PageRange) -> u32 {
         match self.machine.chosen() {
             Some(chosen) => self.unmap_several_on(chosen, range),
@@ -169,76 +185,124 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
 
     #[cfg_attr(not(debug_assertions), inline(always))]
     fn unmap_several_on<H: Hw>(&self, hw: &H, range: PageRange) -> u32 {
-        // Room to remember the old entries of a full batch takes longer to empty than a page to free.
         match range.pages {
             0 => 0,
-            1..=8 => self.unmap_at_most::<8, H>(hw, range),
-            _ => self.unmap_at_most::<{ BATCH as usize }, H>(hw, range),
+            // A common size, whose loops need not be loops.
+            8 => self.unmap_sized::<8, 8, H>(hw, range),
+            1..8 => self.unmap_few(hw, range),
+            _ => self.unmap_many(hw, range),
         }
     }
 
+    // Room to remember the old entries of a full batch takes longer to empty than a page to free.
+    #[inline(never)]
+    fn unmap_few<H: Hw>(&self, hw: &H, range: PageRange) -> u32 {
+        self.unmap_sized::<1, 8, H>(hw, range)
+    }
+
+    #[inline(never)]
+    fn unmap_many<H: Hw>(&self, hw: &H, range: PageRange) -> u32 {
+        self.unmap_sized::<1, { BATCH as usize }, H>(hw, range)
+    }
+
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn unmap_at_most<const N: usize, H: Hw>(&self, hw: &H, range: PageRange) -> u32 {
+    fn unmap_sized<const LEAST: usize, const MOST: usize, H: Hw>(
+        &self,
+        hw: &H,
+        range: PageRange,
+    ) -> u32 {
         let machine = &self.machine;
-        // A constant where it can be one.
-        let pages = if N == 1 { 1 } else { range.pages as usize };
+        let pages = if LEAST == MOST { MOST } else { range.pages as usize };
         let first = self.window.page(range.start);
         let Some(table) = leaf_table(machine, self.root, first) else { return 0 };
         let slots = &machine.slots(table)[first.table_index(3)..][..pages];
-        let stamp = self.stamps(pages as u64);
-        let mut old = [Pte::EMPTY; N];
+        let stamp = self.stamp();
+        let mut old = [Pte::EMPTY; MOST];
         let old = &mut old[..pages];
-        let mut any = 0;
-        for (n, (slot, old)) in slots.iter().zip(&mut *old).enumerate() {
+        let mut all = Pte::from_bits(u64::MAX);
+        for (slot, old) in slots.iter().zip(&mut *old) {
             // An empty slot has no translation to clear. If a fault fills it right after this
             // look, it holds scratch when the range is free, as after any later fault.
             if slot.load(hw).state() != State::Empty {
-                *old = slot.bury(hw, stamp.nth(n as u64)).old;
-                any |= old.bits();
+                *old = slot.bury(hw, stamp).old;
             }
+            all = Pte::from_bits(all.bits() & old.bits());
         }
-        if any == 0 {
+        // Valid if each of them is: what a free mostly finds, and what then needs no second look.
+        if all.is_valid() {
+            return self.finish_batch::<true, MOST, H>(hw, range, slots, old, stamp);
+        }
+        if old.iter().all(|old| old.state() == State::Empty) {
             return 0;
         }
-        // The same stamps: a stamp is compared with others of its own slot.
+        self.finish_mixed(hw, range, slots, old, stamp)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finish_mixed<H: Hw>(
+        &self,
+        hw: &H,
+        range: PageRange,
+        slots: &[PteSlot],
+        old: &[Pte],
+        stamp: Stamp,
+    ) -> u32 {
+        self.finish_batch::<false, { BATCH as usize }, H>(hw, range, slots, old, stamp)
+    }
+
+    /// What follows the burials of a batch: the flush, then the ends of the tombstones, then the frames.
+    /// `ALL` if every old entry was valid.
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn finish_batch<const ALL: bool, const MOST: usize, H: Hw>(
+        &self,
+        hw: &H,
+        range: PageRange,
+        slots: &[PteSlot],
+        old: &[Pte],
+        stamp: Stamp,
+    ) -> u32 {
+        let machine = &self.machine;
+        // The same stamp: it is compared with others of its own slot.
         let user = if P::UNMAPS_USER { self.bury_user(range, stamp) } else { 0 };
-        self.flush_batch(first, old, user);
+        let first = self.window.page(range.start);
+        let pages = (0..).map(|n| first.offset(n * PAGE_SIZE)).zip(old);
+        // A tombstone counts: its burier may not have flushed yet, and the range is about to be given
+        // away.
+        let buried = pages.filter(|(_, old)| ALL || old.state() != State::Empty);
+        self.flush_batch(first, buried.map(|(page, _)| page), user);
         self.retire_user(range, stamp, user);
-        let mut freed = 0;
-        let mut frames = slots.iter().zip(&*old).enumerate().filter_map(|(n, (slot, old))| {
-            if old.state() == State::Empty {
+        let shared = P::shared_frame(self);
+        let mut freed = old.len() as u32;
+        let frames = slots.iter().zip(old).filter_map(|(slot, old)| {
+            if ALL || old.state() != State::Empty {
+                slot.retire(hw, stamp);
+            }
+            let frame = if ALL { Some(old.output_frame()) } else { old.frame() };
+            if frame.is_none() || frame == shared {
+                freed -= 1;
                 return None;
             }
-            slot.retire(hw, stamp.nth(n as u64));
-            let frame = old.frame().filter(|&frame| P::owned_by_slot(self, frame))?;
             step!(machine, FrameFree, 0);
-            freed += 1;
-            Some(frame)
+            frame
         });
-        if N == 1 {
-            frames.next().into_iter().for_each(|frame| machine.free(frame));
+        if MOST == 1 {
+            frames.for_each(|frame| machine.free(frame));
         } else {
             machine.free_all(frames);
         }
         freed
     }
 
-    /// One flush for all pages of a batch, from `first` on, whose old entry was not empty. A tombstone
-    /// counts: its burier may not have flushed yet, and the range is about to be given away.
-    /// `user` has a bit for each page whose user entry was cleared as well.
+    /// One flush for the `pages` of a batch that begins at `first`. `user` has a bit for each page of
+    /// the batch whose user entry was cleared as well.
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn flush_batch(&self, first: VirtAddr, old: &[Pte], user: u64) {
+    fn flush_batch(&self, first: VirtAddr, pages: impl Iterator<Item = VirtAddr>, user: u64) {
         let machine = &self.machine;
         step!(machine, Tlbi, first.get());
         // As in `slot::flush`: the clears complete before the TLBIs (`R3e`).
         machine.dsb_ishst();
-        let mut page = first;
-        for old in old {
-            if old.state() != State::Empty {
-                machine.tlbi_vaale1is(page);
-            }
-            page = page.offset(PAGE_SIZE);
-        }
+        pages.for_each(|page| machine.tlbi_vaale1is(page));
         // For every ASID at once: tasks share the entry.
         let mut rest = user;
         while rest != 0 {

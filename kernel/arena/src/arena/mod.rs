@@ -261,12 +261,12 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         })
     }
 
-    /// `n` fresh stamps, of which the first is returned. Unique within the arena, which is all
-    /// that a slot of the arena can compare.
-    pub fn stamps(&self, n: u64) -> Stamp {
+    /// A fresh stamp: no slot of the arena has borne it. A slot compares it with none but its own, so one
+    /// does for a whole batch of slots.
+    pub fn stamp(&self) -> Stamp {
         // Relaxed: only uniqueness matters, and read-modify-write gives that. 2^63 clears at one a
         // nanosecond take 292 years.
-        Stamp::new(self.stamps.fetch_add(n, Ordering::Relaxed)).expect("fewer than 2^63 clears")
+        Stamp::new(self.stamps.fetch_add(1, Ordering::Relaxed)).expect("fewer than 2^63 clears")
     }
 
     /// What the lab knows the arena's books by.

@@ -172,6 +172,26 @@ fn running_out_of_frames_undoes_the_batch() {
 }
 
 #[test]
+fn a_free_of_any_size_frees_that_many_and_counts_only_what_was_mapped() {
+    let (_, arena) = arena();
+    for pages in (1..=20).chain([63, 64, 65, 130]) {
+        let at = arena.alloc(None, pages).unwrap();
+        let behind = at.offset(u64::from(pages) * PAGE_SIZE);
+        let kept = arena.alloc(Some(behind), 1).unwrap();
+        arena.free(at, pages).unwrap();
+        // Scratch, and slots that hold nothing: nobody's pages.
+        for n in (0..pages).step_by(3) {
+            let _ = arena.recover(at.offset(u64::from(n) * PAGE_SIZE));
+        }
+        arena.free(at, pages).unwrap();
+        assert_eq!(arena.stats().unwrap().mapped_pages, 1, "{pages} pages freed, two times");
+        assert!((0..pages).all(|n| frame_at(arena, at.offset(u64::from(n) * PAGE_SIZE)).is_none()));
+        assert!(frame_at(arena, kept).is_some());
+        arena.free(kept, 1).unwrap();
+    }
+}
+
+#[test]
 fn a_fault_on_a_mapped_page_is_spurious_and_changes_nothing() {
     let (_, arena) = arena();
     let at = arena.alloc(None, 1).unwrap();

@@ -142,7 +142,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         for n in 0..range.pages {
             let slot = self.machine.slot(table, index + n as usize);
             if slot.load(&self.machine).state() != State::Empty {
-                let _buried = slot.bury(&self.machine, stamp.nth(u64::from(n)));
+                let _buried = slot.bury(&self.machine, stamp);
                 buried |= 1 << n;
             }
         }
@@ -161,7 +161,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
         let Some((table, index)) = self.user_table_of(range) else { return };
         for n in (0..range.pages).filter(|n| buried & 1 << n != 0) {
             let slot = self.machine.slot(table, index + n as usize);
-            slot.retire(&self.machine, stamp.nth(u64::from(n)));
+            slot.retire(&self.machine, stamp);
         }
     }
 

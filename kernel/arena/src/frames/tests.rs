@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
@@ -54,6 +55,22 @@ fn the_frame_put_last_is_taken_first() {
         free(&cache, &mut pool, number);
     }
     assert_eq!(alloc(&cache, &mut pool), given.last().copied());
+}
+
+#[test]
+fn many_frames_put_at_once_are_as_many_put_one_by_one() {
+    for count in [0, 1, 31, CACHE, CACHE + 1, 3 * CACHE] {
+        let (cache, pool) = (Cache::new(), RefCell::new(pool(1000, 1000)));
+        let given: Vec<_> =
+            (0..count).filter_map(|_| alloc(&cache, &mut pool.borrow_mut())).collect();
+        while cache.take().is_some() {}
+        let frames = given.iter().map(|&number| Frame::from_number(number));
+        cache.put_all(frames, |frame| free(&cache, &mut pool.borrow_mut(), frame.number()));
+        let mut back = all(&cache, &mut pool.borrow_mut());
+        back.truncate(count);
+        back.sort_unstable();
+        assert!(given.iter().all(|number| back.binary_search(number).is_ok()), "of {count}");
+    }
 }
 
 #[test]

@@ -71,17 +71,19 @@ fn an_installer_that_meets_a_tombstone_flushes_before_it_installs() {
 
 #[test]
 fn a_helper_s_late_cas_misses_a_later_tombstone() {
-    let machine = Model::with_frames(0);
+    let machine: &'static Model = Box::leak(Box::new(Model::with_frames(0)));
     let slot = PteSlot::new();
-    let _ = slot.bury(&&machine, stamp(1));
-    // Between the helper's look and its CAS the slot is filled and buried again.
-    machine.before_cas.replace(Some(Box::new(|word: &AtomicU64| {
-        word.store(Pte::tombstone(stamp(2)).bits(), Ordering::Relaxed);
+    let _ = slot.bury(&machine, stamp(1));
+    // Between the helper's look, its first CAS, and its second the slot is filled and buried again.
+    machine.before_cas.replace(Some(Box::new(|_: &AtomicU64| {
+        machine.before_cas.replace(Some(Box::new(|word: &AtomicU64| {
+            word.store(Pte::tombstone(stamp(2)).bits(), Ordering::Relaxed);
+        })));
     })));
-    slot.try_set(&&machine, PAGE, page(3)).unwrap();
-    let flushes = events(&machine).iter().filter(|e| matches!(e, Event::Tlbi(_))).count();
-    assert_eq!(flushes, 1, "the second tombstone was flushed as well");
-    assert_eq!(slot.load(&&machine), page(3));
+    slot.try_set(&machine, PAGE, page(3)).unwrap();
+    let flushes = events(machine).iter().filter(|e| matches!(e, Event::Tlbi(_))).count();
+    assert_eq!(flushes, 2, "one for each tombstone");
+    assert_eq!(slot.load(&machine), page(3));
 }
 
 #[test]
@@ -95,7 +97,7 @@ fn clear_flushes_between_the_exchange_and_the_retirement() {
     assert_eq!(
         events(&machine),
         [
-            Event::Swap { old: page(1).bits(), new: tombstone },
+            Event::Swap { word: (&raw const slot).addr(), old: page(1).bits(), new: tombstone },
             Event::DsbIshst,
             Event::Tlbi(PAGE),
             Event::DsbIsh,

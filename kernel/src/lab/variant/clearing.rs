@@ -54,5 +54,5 @@ fn owned<P: Protocol, M: Platform>(
     cleared: &Cleared,
 ) -> impl Iterator<Item = arena::addr::Frame> {
     let frames = cleared.iter().filter_map(|(_, old)| old.frame());
-    frames.filter(|&frame| P::owned_by_slot(arena, frame))
+    frames.filter(|&frame| Some(frame) != P::shared_frame(arena))
 }

@@ -11,7 +11,7 @@ pub struct FreesScratch;
 impl Protocol for FreesScratch {
     const NAME: &'static str = "frees-scratch";
 
-    fn owned_by_slot<M: Platform>(_: &Arena<Self, M>, _: Frame) -> bool {
-        true
+    fn shared_frame<M: Platform>(_: &Arena<Self, M>) -> Option<Frame> {
+        None
     }
 }

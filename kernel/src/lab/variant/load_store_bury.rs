@@ -21,7 +21,7 @@ impl Protocol for LoadStoreBury {
         let machine = arena.machine();
         machine.step(StepPoint::LockAcquire, arena.object());
         let mut inner = arena.lock().lock(Self::IRQS)?;
-        let stamp = arena.stamps(1);
+        let stamp = arena.stamp();
         let cleared = clear(arena, batch, |slot: &PteSlot| {
             let old = slot.load(machine);
             if old.state() == State::Valid {

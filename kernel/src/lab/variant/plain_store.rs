@@ -22,7 +22,7 @@ impl Protocol for PlainStore {
         let found = slot.load(arena.machine());
         if found.frame() == Some(arena.scratch()) {
             // What the look finds goes the right way: what is wrong comes behind the look.
-            slot.replace(arena.machine(), page, new, || arena.stamps(1));
+            slot.replace(arena.machine(), page, new, || arena.stamp());
             return Ok(());
         }
         if found.state() == State::Valid {

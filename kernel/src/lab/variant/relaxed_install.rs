@@ -25,7 +25,7 @@ impl Protocol for RelaxedInstall {
         match slot.swap_if(machine, Pte::EMPTY, new, Ordering::Relaxed) {
             Ok(_) => Ok(()),
             Err(_) => {
-                slot.replace(machine, page, new, || arena.stamps(1));
+                slot.replace(machine, page, new, || arena.stamp());
                 Ok(())
             }
         }

@@ -5,9 +5,9 @@ use arena::hw::Hw;
 use arena::sync::{AtomicU64, Ordering};
 
 use super::Machine;
-use crate::arch::atomic;
+use crate::arch::{alternative, atomic};
 
-/// See the module. There is one only where [`atomic::uses_lse`].
+/// See the module. There is one only where [`alternative::has_lse`].
 pub struct LseMachine {
     only_of_all_cpus: (),
 }
@@ -15,11 +15,11 @@ pub struct LseMachine {
 static OF_ALL_CPUS: LseMachine = LseMachine { only_of_all_cpus: () };
 
 impl LseMachine {
-    /// The machine, if all CPUs have FEAT_LSE and its use is not switched off.
+    /// The machine, if all CPUs have FEAT_LSE.
     #[cfg_attr(feature = "lab", expect(dead_code, reason = "lab images look each time"))]
     #[inline(always)]
     pub fn of_all_cpus() -> Option<&'static Self> {
-        atomic::uses_lse().then_some(&OF_ALL_CPUS)
+        alternative::has_lse().then_some(&OF_ALL_CPUS)
     }
 }
 

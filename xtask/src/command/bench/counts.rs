@@ -1,8 +1,6 @@
 //! Guest instructions: boots under `-icount`, and what they print.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ktap::item::Item;
 use serde::{Deserialize, Serialize};
 
@@ -56,16 +54,12 @@ impl Count {
     }
 }
 
-/// The cargo profile of the image that is measured.
-const PROFILE: &str = "measured";
-
 /// The image that is measured: without the lab.
 ///
 /// # Errors
 /// It does not build.
 pub fn kernel(toolchain: &Toolchain) -> Result<Kernel> {
-    let here = std::env::current_dir().context("the current folder cannot be named")?;
-    Kernel::of(image::build_bare(toolchain, Path::new(&here), PROFILE)?)
+    Kernel::of(image::build_measured(toolchain)?)
 }
 
 /// What the guest's counter counts.

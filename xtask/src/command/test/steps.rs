@@ -33,11 +33,11 @@ pub fn job<'a>(toolchain: &'a Toolchain, qemu: &'a Qemu, items: &'a [Item]) -> J
     Job::single(format!("harness/steps/{NAME}"), move || {
         let mut record = Record::new("harness", "steps", NAME, Status::Passed);
         // One after the other: they share a target folder, where the newer sources are built.
-        let elf = image::build_bare(toolchain, &copy("with")?, "release")?;
+        let elf = image::build_bare(toolchain, &copy("with")?)?;
         let (one, boots) = (text(&elf)?, boot(qemu, items, &elf)?);
         let without = copy("without")?;
         let calls = take_out(&without.join("kernel/arena/src"))?;
-        let other = text(&image::build_bare(toolchain, &without, "release")?)?;
+        let other = text(&image::build_bare(toolchain, &without)?)?;
         let bytes = one.len();
         record.output = vec![format!("{calls} calls taken out, {bytes} bytes of code compared")];
         record.status = match () {

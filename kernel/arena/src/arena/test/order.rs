@@ -41,14 +41,14 @@ fn a_free_flushes_a_tombstone_that_another_left() {
     let (model, arena) = arena();
     let at = arena.alloc(None, 1).unwrap();
     model.touch(at, arena.entry(at).unwrap());
-    let _ = arena.slot(at).unwrap().bury(&model, arena.stamps(1));
+    let _ = arena.slot(at).unwrap().bury(&model, arena.stamp());
     arena.free(at, 1).unwrap();
     assert!(model.tlb.borrow().is_empty(), "the translation outlived the free");
     assert_eq!(arena.entry(at).unwrap().state(), State::Empty);
 }
 
 #[test]
-fn no_two_clears_share_a_stamp() {
+fn no_two_clears_of_a_slot_share_a_stamp() {
     let (model, arena) = arena();
     let at = arena.window().page(0);
     model.take_events();
@@ -58,12 +58,12 @@ fn no_two_clears_share_a_stamp() {
         arena.free(at, 70).unwrap();
     }
     let is_burial = |event: &Event| match event {
-        Event::Swap { new, .. } => Some(*new),
+        Event::Swap { word, new, .. } => Some((*word, *new)),
         _ => None,
     };
-    let stamps: Vec<u64> = model.take_events().iter().filter_map(is_burial).collect();
-    let distinct: BTreeSet<_> = stamps.iter().collect();
-    assert_eq!((stamps.len(), distinct.len()), (141, 141));
+    let burials: Vec<_> = model.take_events().iter().filter_map(is_burial).collect();
+    let distinct: BTreeSet<_> = burials.iter().collect();
+    assert_eq!((burials.len(), distinct.len()), (141, 141));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn every_recovery_ends_published() {
 fn a_fault_on_a_tombstone_flushes_its_page() {
     let (model, arena) = arena();
     let wild = arena.window().page(3);
-    let _ = arena.slot(wild).unwrap().bury(&model, arena.stamps(1));
+    let _ = arena.slot(wild).unwrap().bury(&model, arena.stamp());
     model.take_events();
     let recovery = arena.recover(wild.offset(0x123));
     assert!(matches!(recovery, Recovery::Scratch { .. }), "{recovery:?}");
