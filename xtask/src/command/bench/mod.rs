@@ -132,8 +132,17 @@ fn put_counts(figures: &Figures) -> usize {
         ));
     }
     put("* Linux 7.2.13, measured elsewhere by the same method\n");
+    if let Some(rate) = interpreter_rate(&figures.wall_ns) {
+        put(&format!("interpreter: {rate:.0} million instructions a second on this host\n"));
+    }
     put_unavoidable(figures.counts.get(first).map(Vec::as_slice).unwrap_or_default());
     over
+}
+
+/// Instructions of bytecode in a microsecond of this host.
+fn interpreter_rate(wall_ns: &[Count]) -> Option<f64> {
+    let run = wall_ns.iter().find(|count| count.name == "bpf-instructions" && count.count > 0)?;
+    Some(run.size as f64 * 1000.0 / run.count as f64)
 }
 
 /// How long an operation takes on this host, in times of zeroing a page; `None` where that is lost in the
