@@ -120,9 +120,13 @@ impl Cache {
         self.count.store(count, Ordering::Relaxed);
     }
 
-    /// Moves up to [`BATCH`] frames from the pool to this cache, which is empty. `may_split` is asked
+    /// Moves up to [`BATCH`] frames from the pool to this cache if it is empty; leaves it alone if not: an
+    /// interrupt may have put frames between the look that found none and this. `may_split` is asked
     /// before the buddy allocator's books are written to, which takes memory.
     pub fn refill(&self, pool: &mut Pool, may_split: impl Fn() -> bool) {
+        if !self.is_empty() {
+            return;
+        }
         let Loose { room, count } = pool.stocked(may_split);
         let moved = BATCH.min(*count);
         let rest = *count - moved;

@@ -114,3 +114,17 @@ fn without_leave_to_split_only_loose_frames_are_given() {
     });
     assert_eq!(given.count(), 1 << BLOCK_ORDER);
 }
+
+/// A tick's worker freed pages between an allocation's look at an empty cache and its refill, and their
+/// frames were lost.
+#[test]
+fn a_refill_does_not_lose_frames_that_a_tick_has_put() {
+    let (cache, mut pool) = (Cache::new(), pool(1000, 1000));
+    let given: Vec<_> = (0..2).filter_map(|_| alloc(&cache, &mut pool)).collect();
+    while cache.take().is_some() {}
+    let pooled = pool.free();
+    given.iter().for_each(|&number| free(&cache, &mut pool, number));
+    cache.refill(&mut pool, || true);
+    assert_eq!(pool.free() + cache.len() as u64, pooled + 2);
+    assert_eq!([cache.take(), cache.take()].map(|f| f.unwrap().number()), [given[1], given[0]]);
+}
