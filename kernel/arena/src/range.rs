@@ -142,6 +142,33 @@ impl RangeTree {
         Some(start)
     }
 
+    /// Marks `range` used if every page of it is free, and says whether: `contains` and `clear` in one
+    /// descent. An empty range is, and changes nothing.
+    ///
+    /// # Errors
+    /// [`RangeError::NoMemory`]; nothing has changed. Only cutting a run in two needs a node.
+    pub fn take_at(&mut self, range: PageRange) -> Result<bool, RangeError> {
+        if range.pages == 0 {
+            return Ok(true);
+        }
+        let left = self.starts.floor(&self.pool, range.start.into());
+        let run = match self.pool.get(left) {
+            Some(&run) if u64::from(end_of(run)) >= range.end() => run,
+            _ => return Ok(false),
+        };
+        // It ends within the run, whose end is a `u32`.
+        let (start, end) = (range.start, range.start + range.pages);
+        let before = PageRange::new(run.start, start - run.start);
+        let after = PageRange::new(end, end_of(run) - end);
+        match (before.pages, after.pages) {
+            (0, 0) => self.remove(left),
+            (0, _) => self.shrink(left, after),
+            (_, 0) => self.shrink(left, before),
+            (_, _) => self.split(left, before, after)?,
+        }
+        Ok(true)
+    }
+
     /// First page of the smallest run of at least `pages` pages, the one at the lowest address if
     /// several are equal. `None` if there is none or `pages` is 0. Changes nothing.
     pub fn find(&self, pages: u32) -> Option<u32> {

@@ -3,7 +3,9 @@
 
 use core::arch::asm;
 
-use aarch64_cpu::registers::{Readable, TCR_EL1, TPIDR_EL0, TTBR0_EL1, Writeable};
+use aarch64_cpu::registers::{
+    CNTKCTL_EL1, ReadWriteable, Readable, TCR_EL1, TPIDR_EL0, TTBR0_EL1, Writeable,
+};
 use arena::addr::{Frame, VirtAddr};
 
 use super::access;
@@ -127,6 +129,13 @@ impl Drop for LowerHalf {
         TTBR0_EL1.set((&raw const boot::boot_empty_l0).addr() as u64 - boot::DIRECT_BASE);
         barrier::isb();
     }
+}
+
+/// Lets EL0 on this CPU read the virtual counter, or forbids it again. For benchmarks, which count a
+/// task's access from the task's side.
+pub fn let_el0_count(may: bool) {
+    CNTKCTL_EL1.modify(if may { CNTKCTL_EL1::EL0VCTEN::SET } else { CNTKCTL_EL1::EL0VCTEN::CLEAR });
+    barrier::isb();
 }
 
 /// Closes to EL0 what a reset may leave open: FP registers, which are not saved here; the timers and

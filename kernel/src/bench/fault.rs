@@ -17,7 +17,7 @@ use crate::runner::{Ctx, Failure, Outcome, item};
 item! {
     name: "bench-faults",
     suite: "bench",
-    about: "fixup, scratch with its report, rendering, a task's first touch",
+    about: "fixup, scratch with its report, rendering",
     run: faults,
 }
 
@@ -91,9 +91,6 @@ fn faults(_: &Ctx) -> Outcome {
             }
         })?;
         drop(entered);
-        let untouched = || arena.free(wild, 1).map_err(Failure::of("free"));
-        let user = arena.window().to_user(wild);
-        figure("user-first-touch", 1, untouched, |()| arena.user_fault(user).is_ok())?;
         alloc_at(&arena)
     });
     program.life().abort();

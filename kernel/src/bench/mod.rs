@@ -14,6 +14,7 @@ mod fault;
 mod memory;
 mod prog;
 mod range;
+mod task;
 
 pub use boot::{note_first_item, note_first_line};
 
@@ -69,6 +70,13 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// What the rounds' `counts`, of which there are some, came to.
+    fn of(mut counts: Vec<u64>) -> Self {
+        counts.sort_unstable();
+        let spread = counts[counts.len() - 1] - counts[0];
+        Self { count: counts[counts.len() / 2], spread }
+    }
+
     /// Prints it as a figure.
     pub fn print(&self, name: &str, size: u64) {
         let Self { count, spread } = self;
@@ -99,8 +107,7 @@ pub fn measured<T, R>(
             counts.push(count.saturating_sub(empty));
         }
     }
-    counts.sort_unstable();
-    Ok(Measured { count: counts[ROUNDS / 2], spread: counts[ROUNDS - 1] - counts[0] })
+    Ok(Measured::of(counts))
 }
 
 #[inline(never)]

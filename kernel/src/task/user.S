@@ -126,6 +126,18 @@ USER_PROGRAM load
     USER_CALL {EXIT}
 USER_END load
 
+// Exits with the counts that the access took, two of which are not the access's. For a kernel that lets
+// EL0 read the counter.
+USER_PROGRAM timed_load
+    isb
+    mrs     x2, cntvct_el0
+    ldr     x3, [x0]
+    isb
+    mrs     x4, cntvct_el0
+    sub     x0, x4, x2
+    USER_CALL {EXIT}
+USER_END timed_load
+
 USER_PROGRAM store
     str     x0, [x0]
     mov     x0, #0

@@ -57,6 +57,9 @@ program! {
     CALL_ON = user_call_on..user_call_on_end;
     /// Loads a word from its argument and exits with it.
     LOAD = user_load..user_load_end;
+    /// Loads a word from its argument and exits with what the virtual counter advanced meanwhile, which
+    /// EL0 must be allowed to read.
+    TIMED_LOAD = user_timed_load..user_timed_load_end;
     /// Stores to its argument and exits with 0.
     STORE = user_store..user_store_end;
     /// Jumps to its argument.

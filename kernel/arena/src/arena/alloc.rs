@@ -109,10 +109,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
                 let start = inner.ranges.take(pages).ok_or(AllocError::NoRange)?;
                 Ok(PageRange::new(start, pages))
             }
-            Some(range) if inner.ranges.contains(range) => {
-                inner.ranges.clear(range)?;
-                Ok(range)
-            }
+            Some(range) if inner.ranges.take_at(range)? => Ok(range),
             Some(_) => Err(AllocError::InUse),
         }
     }

@@ -14,7 +14,7 @@ use crate::hw::{Lock, LockError, Platform};
 use crate::map::Mapper;
 use crate::protocol::Protocol;
 use crate::pte::{Access, Attributes, Memory, Pte, Stamp, State};
-use crate::slot::publish;
+use crate::slot::{PteSlot, publish};
 use crate::step::step;
 use crate::sync::Ordering;
 use crate::walk::{leaf_slot, leaf_table};
@@ -76,7 +76,7 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
     }
 
     /// The entry of the user window that decides about `user`; `None` where no table is.
-    pub fn user_slot(&self, user: VirtAddr) -> Option<&crate::slot::PteSlot> {
+    pub fn user_slot(&self, user: VirtAddr) -> Option<&PteSlot> {
         leaf_slot(&self.machine, self.user_root()?, user)
     }
 
@@ -89,43 +89,72 @@ impl<P: Protocol, M: Platform> Arena<P, M> {
                 return Err(UserFault::Scratch);
             }
             Some(frame) => frame,
-            None => self.allocate_for_user(inner, index)?,
+            None => self.allocate_for_user(inner, slot, index)?,
         };
         let user = self.window.to_user(page);
-        let root = self.user_root_made().ok_or(UserFault::NoMemory)?;
-        let made = Mapper::new(&self.machine, root).make_tables(user, 3);
-        made.map_err(|_| UserFault::NoMemory)?;
-        let slot = self.user_slot(user).ok_or(UserFault::NoMemory)?;
+        let slot = match self.user_slot(user) {
+            Some(slot) => slot,
+            None => self.user_slot_made(user)?,
+        };
         // A valid entry is one that another task's fault has made: of the same frame.
         let _ = slot.try_set_unpublished(&self.machine, user, Pte::page(frame, USER_DATA));
         Ok(())
     }
 
-    fn allocate_for_user(&self, inner: &mut Inner, index: u32) -> Result<Frame, UserFault> {
-        let range = PageRange::new(index, 1);
-        // Not free: reserved.
-        let refuses = self.faults_on_unallocated.load(Ordering::Relaxed);
-        if refuses || !inner.ranges.contains(range) {
+    /// [`user_slot`](Self::user_slot) where its tables may not be there yet.
+    #[cold]
+    fn user_slot_made(&self, user: VirtAddr) -> Result<&PteSlot, UserFault> {
+        let root = self.user_root_made().ok_or(UserFault::NoMemory)?;
+        let made = Mapper::new(&self.machine, root).make_tables(user, 3);
+        made.map_err(|_| UserFault::NoMemory)?;
+        self.user_slot(user).ok_or(UserFault::NoMemory)
+    }
+
+    /// Takes page `index`, and maps a frame of its own into `slot`, which is the page's and was empty.
+    fn allocate_for_user(
+        &self,
+        inner: &mut Inner,
+        slot: &PteSlot,
+        index: u32,
+    ) -> Result<Frame, UserFault> {
+        if self.faults_on_unallocated.load(Ordering::Relaxed) {
             return Err(UserFault::Unallocated);
         }
+        let range = PageRange::new(index, 1);
         let needed = self.nodes_needed(inner, 1);
         inner.ranges.reserve_nodes(needed).map_err(|_| UserFault::NoMemory)?;
-        let page = self.window.page(index);
-        let slot = self.slot(page).ok_or(UserFault::Outside)?;
+        step!(&self.machine, RangeCommit, self.object());
+        match inner.ranges.take_at(range) {
+            Ok(true) => {}
+            // Reserved.
+            Ok(false) => return Err(UserFault::Unallocated),
+            Err(_) => return Err(UserFault::NoMemory),
+        }
+        match self.map_frame(slot, index) {
+            Ok(frame) => {
+                inner.mapped += 1;
+                inner.peak = inner.peak.max(inner.mapped);
+                Ok(frame)
+            }
+            Err(why) => {
+                // Nothing of it was mapped, so nothing is to be flushed.
+                self.give_back(inner, range, 0);
+                Err(why)
+            }
+        }
+    }
+
+    fn map_frame(&self, slot: &PteSlot, index: u32) -> Result<Frame, UserFault> {
         step!(&self.machine, FrameAlloc, 0);
         let frame = self.machine.alloc().ok_or(UserFault::NoMemory)?;
         step!(&self.machine, FrameZero, frame.start().get());
         self.machine.zero(frame);
         let entry = Pte::page(frame, Attributes::KERNEL_DATA);
-        if slot.try_set_unpublished(&self.machine, page, entry).is_err() {
+        if slot.try_set_unpublished(&self.machine, self.window.page(index), entry).is_err() {
             // A wild access since the look: the task must not share what it wrote to.
             self.machine.free(frame);
             return Err(UserFault::Scratch);
         }
-        step!(&self.machine, RangeCommit, self.object());
-        inner.ranges.clear(range).map_err(|_| UserFault::NoMemory)?;
-        inner.mapped += 1;
-        inner.peak = inner.peak.max(inner.mapped);
         Ok(frame)
     }
 

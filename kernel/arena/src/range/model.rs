@@ -13,6 +13,7 @@ enum Call {
     Set(PageRange),
     Clear(PageRange),
     Take(u32),
+    TakeAt(PageRange),
     Find(u32),
     Ask(PageRange),
 }
@@ -61,6 +62,17 @@ fn compare(pages: u32, nodes: Option<usize>, calls: &[Call]) -> Result<(), TestC
                     bitmap.mark(PageRange::new(start, count), false);
                 }
             }
+            Call::TakeAt(range) => {
+                let all = bitmap.part(range).iter().all(|&free| free);
+                let mut cut = Bitmap(bitmap.0.clone());
+                cut.mark(range, false);
+                let fits = !all || tree.pool.limit.is_none_or(|nodes| cut.runs().len() <= nodes);
+                let taken = tree.take_at(range);
+                prop_assert_eq!(taken, if fits { Ok(all) } else { Err(RangeError::NoMemory) });
+                if taken == Ok(true) {
+                    bitmap = cut;
+                }
+            }
             Call::Find(count) => prop_assert_eq!(tree.find(count), bitmap.find(count)),
             Call::Ask(range) => {
                 prop_assert_eq!(tree.contains(range), bitmap.part(range).iter().all(|&free| free));
@@ -104,6 +116,7 @@ fn calls(pages: u32, longest: u32, most: usize) -> impl Strategy<Value = Vec<Cal
         4 => range(pages, longest).prop_map(Call::Set),
         3 => range(pages, longest).prop_map(Call::Clear),
         2 => (0..=longest).prop_map(Call::Take),
+        2 => range(pages, longest).prop_map(Call::TakeAt),
         1 => (0..=longest).prop_map(Call::Find),
         1 => range(pages, longest).prop_map(Call::Ask),
     ];

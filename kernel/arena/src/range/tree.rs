@@ -2,7 +2,7 @@
 //!
 //! An AVL tree: its depth is bounded whatever the order of calls (1.44 log2 n), where a treap's
 //! is only likely, and the calls come from programs that may mean harm, under a lock with
-//! interrupts off. Nothing recurses: the way down is kept in an array and walked back.
+//! interrupts off. Nothing recurses: where the way down has to be walked back, an array keeps it.
 
 use core::marker::PhantomData;
 
@@ -138,19 +138,44 @@ impl<O: Order> Tree<O> {
     }
 
     /// Hangs a node that is not in this tree.
+    ///
+    /// The subtree of the last node on the way that leans (the pivot) ends up as high as it was, so nothing
+    /// above it changes, and every node below it stood even: no path has to be kept. (Knuth, volume 3,
+    /// algorithm 6.2.3A.)
     pub(super) fn insert(&mut self, pool: &mut Pool, id: Id) {
         self.count_change();
         let key = O::key(pool[id]);
-        let mut path = Path::new();
-        let mut at = self.root;
+        let (mut place, mut above) = (None, None);
+        let (mut pivot, mut at) = (self.root, self.root);
         while let Some(&run) = pool.get(at) {
+            if pool.links(at, O::LINKS).lean != Lean::Even {
+                (pivot, above) = (at, place);
+            }
             let side = Side::towards(O::key(run), key);
-            path.push(at, side);
+            place = Some((at, side));
             at = child::<O>(pool, at, side);
         }
         *pool.links_mut(id, O::LINKS) = Links::LEAF;
-        self.put(pool, path.last(), id);
-        self.mend_after_growth(pool, &mut path);
+        self.put(pool, place, id);
+        if place.is_none() {
+            return;
+        }
+        let side = Side::towards(O::key(pool[pivot]), key);
+        let mut at = child::<O>(pool, pivot, side);
+        while at != id {
+            let side = Side::towards(O::key(pool[at]), key);
+            pool.links_mut(at, O::LINKS).lean = Lean::to(side);
+            at = child::<O>(pool, at, side);
+        }
+        let links = pool.links_mut(pivot, O::LINKS);
+        match links.lean {
+            Lean::Even => links.lean = Lean::to(side),
+            lean if lean != Lean::to(side) => links.lean = Lean::Even,
+            _ => {
+                let top = rotate::<O>(pool, pivot, side);
+                self.put(pool, above, top);
+            }
+        }
     }
 
     /// Takes a node of this tree out, its key as it was when it was hung.
@@ -193,25 +218,6 @@ impl<O: Order> Tree<O> {
         *pool.links_mut(next, O::LINKS) = *pool.links(id, O::LINKS);
         path.steps[place] = next.step(Side::Right);
         self.put(pool, parent, next);
-    }
-
-    /// The subtree that `path` leads to has grown by one level: walks back up, noting which side
-    /// is higher now, until a subtree is as high as it was.
-    fn mend_after_growth(&mut self, pool: &mut Pool, path: &mut Path) {
-        while let Some((at, side)) = path.pop() {
-            let links = pool.links_mut(at, O::LINKS);
-            match links.lean {
-                Lean::Even => links.lean = Lean::to(side),
-                lean if lean != Lean::to(side) => {
-                    links.lean = Lean::Even;
-                    return;
-                }
-                _ => {
-                    let top = rotate::<O>(pool, at, side);
-                    return self.put(pool, path.last(), top);
-                }
-            }
-        }
     }
 
     /// The subtree that `path` leads to has lost one level.
