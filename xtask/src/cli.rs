@@ -33,6 +33,8 @@ pub enum Command {
     Bench(Bench),
     /// Ask Arm's formal model what the architecture allows: the litmus tests, under herd7
     Litmus(Litmus),
+    /// Run the protocols under model checkers: loom (every execution) and shuttle (random ones)
+    Proof(Proof),
     /// Debug a scenario or test: guest halted, gdb-multiarch attached
     Gdb(Gdb),
     /// Say what is there, what is missing, what would be done; change nothing
@@ -329,6 +331,16 @@ pub struct Litmus {
     /// Never fetch anything; without a herd7 the tests are skipped
     #[arg(long)]
     pub no_install: bool,
+}
+
+/// `cargo xtask proof`
+#[derive(Args, Debug)]
+pub struct Proof {
+    /// Only proofs whose name contains this
+    pub filter: Option<String>,
+    /// As far as they should be followed now and then: 6 preemptions, 100,000 random schedules each
+    #[arg(long)]
+    pub long: bool,
 }
 
 /// `cargo xtask selftest`

@@ -15,6 +15,7 @@ mod install;
 mod interrupt;
 mod items;
 mod judge;
+mod libtest;
 mod machine;
 mod ordering;
 mod prog;
@@ -79,6 +80,7 @@ fn dispatch(command: &Command) -> anyhow::Result<Exit> {
         Command::Test(options) => command::test::run(options),
         Command::Bench(options) => command::bench::run(options),
         Command::Litmus(options) => command::litmus::run(options),
+        Command::Proof(options) => command::proof::run(options),
         Command::Selftest(options) => command::selftest::run(options),
         Command::Gdb(options) => command::gdb::run(options),
         Command::Doctor(options) => command::doctor::run(options),

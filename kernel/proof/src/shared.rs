@@ -9,7 +9,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use crate::run::holds;
+use crate::run::{every, every_within};
 
 /// A waiter that lets others run, and never gives up.
 struct Patient;
@@ -21,6 +21,21 @@ impl Wait for Patient {
     }
 }
 
+/// A waiter that gives up at its second look: two that wait without end for each other's turn are no end
+/// for loom either.
+#[derive(Default)]
+struct Hasty {
+    looks: u32,
+}
+
+impl Wait for Hasty {
+    fn pause(&mut self) -> bool {
+        thread::yield_now();
+        self.looks += 1;
+        self.looks > 1
+    }
+}
+
 /// A lock and what it guards: loom tells of two that are in it at once, or of one that does not see what
 /// the other did.
 struct Guarded {
@@ -29,31 +44,82 @@ struct Guarded {
 }
 
 impl Guarded {
-    fn add(&self, cpu: usize) {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { locks: Locks::new(), value: UnsafeCell::new(0) })
+    }
+
+    /// One critical section of `cpu`'s, if it is given the lock; whether it was.
+    fn add(&self, cpu: usize, wait: &mut impl Wait) -> bool {
         // As the kernel's lock does: what is free is taken, and only else is there a queue.
-        if !self.locks.queue(0).try_take(cpu) {
-            self.locks.acquire(0, cpu, &mut Patient).unwrap();
+        if !self.locks.queue(0).try_take(cpu) && self.locks.acquire(0, cpu, wait).is_err() {
+            return false;
         }
         self.value.with_mut(|value| {
             // SAFETY: the lock is held; loom checks the claim.
             unsafe { *value += 1 }
         });
         self.locks.queue(0).release(cpu);
+        true
+    }
+
+    /// Critical sections so far, by one who is alone with it.
+    fn sections(&self) -> u32 {
+        self.value.with(|value| {
+            // SAFETY: the other threads have ended.
+            unsafe { *value }
+        })
     }
 }
 
 #[test]
 fn critical_sections_follow_each_other() {
-    holds("two CPUs and a lock", || {
-        let guarded = Arc::new(Guarded { locks: Locks::new(), value: UnsafeCell::new(0) });
+    every("two CPUs and a lock", |_| {
+        let guarded = Guarded::new();
         let shared = Arc::clone(&guarded);
-        let other = thread::spawn(move || shared.add(1));
-        guarded.add(0);
-        other.join().unwrap();
-        guarded.value.with(|value| {
-            // SAFETY: the other thread has ended.
-            assert_eq!(unsafe { *value }, 2);
+        let other = thread::spawn(move || shared.add(1, &mut Patient));
+        assert!(guarded.add(0, &mut Patient) && other.join().unwrap());
+        assert_eq!(guarded.sections(), 2);
+    });
+}
+
+/// The second and the third are in the queue at once, and leave it from the end and from the middle.
+#[test]
+fn waiters_that_give_up_leave_the_queue_whole() {
+    every_within("three CPUs and a lock", Some(2), |_| {
+        let guarded = Guarded::new();
+        let others = [1, 2].map(|cpu| {
+            let shared = Arc::clone(&guarded);
+            thread::spawn(move || shared.add(cpu, &mut Hasty::default()))
         });
+        let mut sections = u32::from(guarded.add(0, &mut Hasty::default()));
+        others.into_iter().for_each(|other| sections += u32::from(other.join().unwrap()));
+        assert_eq!(guarded.sections(), sections);
+        let queue = guarded.locks.queue(0);
+        assert_eq!((queue.holder(), queue.waiters()), (None, 0), "somebody is left in the queue");
+    });
+}
+
+#[test]
+fn one_of_two_that_wait_for_each_other_gives_up() {
+    every_within("a circle of two", Some(4), |_| {
+        let locks = Arc::new(Locks::<2>::new());
+        // Both locks, the other's first one second; whether they were had.
+        let both = |locks: &Locks<2>, cpu: usize| {
+            let (first, second) = (cpu, 1 - cpu);
+            locks.acquire(first, cpu, &mut Patient).unwrap();
+            let outcome = locks.acquire(second, cpu, &mut Patient);
+            if outcome.is_ok() {
+                locks.queue(second).release(cpu);
+            }
+            locks.queue(first).release(cpu);
+            outcome
+        };
+        let shared = Arc::clone(&locks);
+        let other = thread::spawn(move || both(&shared, 1));
+        let outcomes = [both(&locks, 0), other.join().unwrap()];
+        let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        assert!(refused <= 1, "{outcomes:?}");
+        assert!([0, 1].iter().all(|&id| locks.queue(id).holder().is_none()), "a lock is left held");
     });
 }
 
@@ -68,7 +134,7 @@ fn texts(stream: &Stream) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_reader_beside_a_producer_sees_whole_records_in_order() {
-    holds("a producer and a reader", || {
+    every("a producer and a reader", |_| {
         // Four words: the third record needs the room of the first.
         let stream = Arc::new(Stream::with_capacity(32).unwrap());
         let shared = Arc::clone(&stream);
@@ -89,7 +155,7 @@ fn a_reader_beside_a_producer_sees_whole_records_in_order() {
 
 #[test]
 fn a_program_is_taken_down_when_the_last_has_left() {
-    holds("a run and a teardown", || {
+    every("a run and a teardown", |_| {
         let life = Arc::new(Lifecycle::new());
         let memory = Arc::new(UnsafeCell::new(7));
         let (shared, used) = (Arc::clone(&life), Arc::clone(&memory));
@@ -115,7 +181,7 @@ fn a_program_is_taken_down_when_the_last_has_left() {
 
 #[test]
 fn no_frame_is_in_two_caches() {
-    holds("two caches and a pool", || {
+    every("two caches and a pool", |_| {
         let mut pool = Pool::with_room(4).unwrap();
         pool.add(Frame::from_number(1), Frame::from_number(3));
         let pool = Arc::new(Mutex::new(pool));

@@ -6,6 +6,7 @@ pub mod explore;
 pub mod gdb;
 pub mod lint;
 pub mod litmus;
+pub mod proof;
 pub mod qemu;
 pub mod selftest;
 pub mod test;

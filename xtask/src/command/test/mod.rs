@@ -128,8 +128,11 @@ impl Bed<'_> {
     }
 
     fn round(&self, seed: Option<u64>, host: bool) -> Result<Vec<Record>> {
-        let mut records =
-            if host { host::run(&self.selection.host_failures())? } else { Vec::new() };
+        let mut records = if host {
+            host::run(&self.selection.host_failures(), self.options.long)?
+        } else {
+            Vec::new()
+        };
         records.extend(self.work_off(&self.jobs(seed)?)?);
         if self.options.judges {
             let jobs = judges::jobs(&self.options.setup, &records);
