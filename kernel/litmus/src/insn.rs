@@ -141,7 +141,9 @@ impl Context<'_> {
     /// Where a base register points to, for an access by `order`: what may fault has none.
     fn ordered(&self, base: &str, order: Ordering) -> Result<Place, String> {
         match (self.place(base)?, order) {
-            (Place::A, Ordering::Acquire | Ordering::Release) => Err("an ordered access of a".into()),
+            (Place::A, Ordering::Acquire | Ordering::Release) => {
+                Err("an ordered access of a".into())
+            }
             (place, _) => Ok(place),
         }
     }

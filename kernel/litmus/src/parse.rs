@@ -39,9 +39,8 @@ fn test<'a>(expected: Expected<'a>, text: &str) -> Result<Test<'a>, String> {
     let count = columns.iter().filter(|column| !column.handler).count();
     let mut slot = Entry::Empty;
     let mut threads = vec![Thread::default(); count];
-    let mut contexts: Vec<_> = (0..count)
-        .map(|_| Context { constants: [None; REGISTERS], labels: Vec::new() })
-        .collect();
+    let mut contexts: Vec<_> =
+        (0..count).map(|_| Context { constants: [None; REGISTERS], labels: Vec::new() }).collect();
     for statement in state.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
         if let Some(variable) = statement.strip_prefix("int ") {
             initial_word(variable)?;
