@@ -93,7 +93,7 @@ fn family(ctx: &Ctx, letter: char) -> Outcome {
         if lab.count == 0 { (FEW, PATIENCE_NS) } else { (lab.count, u64::MAX) };
     let plan = Plan { seed: lab.seed, first: lab.first, count, patience_ns, until_seen: false };
     let place = Place::new()?;
-    let (mut wrong, mut ran, mut missing) = (String::new(), 0, "nothing of this family is there");
+    let (mut wrong, mut ran, mut missing) = (String::new(), 0, None);
     for test in tests() {
         let test = test?;
         let name = test.expected.name;
@@ -102,7 +102,7 @@ fn family(ctx: &Ctx, letter: char) -> Outcome {
         }
         if let Some(why) = what_is_missing(&test) {
             ctx.note(format_args!("litmus: {name}: not run: {why}"));
-            missing = why;
+            missing.get_or_insert(why);
             continue;
         }
         let tally = session::run(&test, &place, plan);
@@ -114,10 +114,8 @@ fn family(ctx: &Ctx, letter: char) -> Outcome {
         ran += 1;
     }
     claim!(wrong.is_empty(), "{wrong}");
-    if ran == 0 {
-        return Err(Failure::Skip(missing));
-    }
-    Ok(())
+    claim!(ran > 0 || missing.is_some(), "no test's name begins with {letter}");
+    missing.filter(|_| ran == 0).map_or(Ok(()), |why| Err(Failure::Skip(why)))
 }
 
 /// Every test of EXPECT.
