@@ -15,6 +15,7 @@ mod tally;
 mod thread;
 
 use alloc::string::String;
+use core::sync::atomic::Ordering;
 
 use litmus::expect;
 use litmus::test::{Insn, Needs, Test};
@@ -22,6 +23,7 @@ use litmus::{parse, texts};
 
 use crate::arch::features;
 use crate::arch::smp::CpuSet;
+use crate::fault::COUNTS;
 use crate::runner::{Ctx, Failure, Outcome, claim, item};
 use place::Place;
 use session::Plan;
@@ -93,6 +95,8 @@ fn family(ctx: &Ctx, letter: char) -> Outcome {
         if lab.count == 0 { (FEW, PATIENCE_NS) } else { (lab.count, u64::MAX) };
     let plan = Plan { seed: lab.seed, first: lab.first, count, patience_ns, until_seen: false };
     let place = Place::new()?;
+    let retried = || COUNTS.spurious.load(Ordering::Relaxed);
+    let before = retried();
     let (mut wrong, mut ran, mut missing) = (String::new(), 0, None);
     for test in tests() {
         let test = test?;
@@ -114,6 +118,8 @@ fn family(ctx: &Ctx, letter: char) -> Outcome {
         ran += 1;
     }
     claim!(wrong.is_empty(), "{wrong}");
+    let unseen = retried() - before;
+    claim!(unseen == 0, "{unseen} faults were retried before the tests saw them");
     claim!(ran > 0 || missing.is_some(), "no test's name begins with {letter}");
     missing.filter(|_| ran == 0).map_or(Ok(()), |why| Err(Failure::Skip(why)))
 }
