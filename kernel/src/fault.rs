@@ -219,7 +219,9 @@ fn settle_by_fixup(
     });
     match settled.flatten() {
         Some(settled) => settled,
-        None if syndrome.is_translation_fault() && mapped_by_now(far, None) => spurious(),
+        None if !row.is_trial() && syndrome.is_translation_fault() && mapped_by_now(far, None) => {
+            spurious()
+        }
         None => step_over(frame, row),
     }
 }
@@ -243,7 +245,7 @@ fn settle_own(
     hook::violation();
     arena.count_own_fault();
     let user = arena.window().to_user(far);
-    let write = syndrome.is_write() || row.writes != 0;
+    let write = syndrome.is_write() || row.is_write();
     violation::record(program, frame, write, user, entry, entry);
     step_over(frame, row)
 }

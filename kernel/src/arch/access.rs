@@ -1,8 +1,8 @@
 //! Loads and stores that may fault, and the table that lets the fault path step over them.
 //!
 //! Each is one instruction of its width, with a row in the section `.ex_table`: address of the
-//! instruction, address of its fixup, and whether it counts as a write whatever ESR.WnR says: three
-//! words of 64 bits. When that instruction faults, the fault
+//! instruction, address of its fixup, and a word of [`Row::WRITES`] and [`Row::TRIAL`]: three words of 64
+//! bits. When that instruction faults, the fault
 //! path sets ELR to [`Row::fixup`] and returns: the code there zeroes the destination, sets the error
 //! flag and goes on behind the instruction. No register but those two changes. Linux has the same
 //! in `arch/arm64/mm/extable.c`.
@@ -25,8 +25,26 @@ pub struct Row {
     instruction: u64,
     /// Where to go on if it did; the access then counts as failed.
     pub fixup: u64,
-    /// Not 0: the access is a write, though the half of it that faults may be a read.
-    pub writes: u64,
+    /// [`Row::WRITES`] and [`Row::TRIAL`], or 0.
+    traits: u64,
+}
+
+impl Row {
+    /// The access is a write, though the half of it that faults may be a read.
+    const WRITES: u64 = 1;
+    /// A fault of the access is what its caller wants to know: it is stepped over, whatever is mapped
+    /// by now.
+    const TRIAL: u64 = 2;
+
+    /// Whether the access is a write whatever ESR.WnR says.
+    pub const fn is_write(&self) -> bool {
+        self.traits & Self::WRITES != 0
+    }
+
+    /// Whether the access must not be retried.
+    pub const fn is_trial(&self) -> bool {
+        self.traits & Self::TRIAL != 0
+    }
 }
 
 pub use rmw::probe_atomic;
@@ -97,9 +115,9 @@ fn rows() -> &'static [Row] {
 }
 
 /// The instruction in `$text` at label 2 with its row and fixup; `$zero` empties the destination,
-/// `$writes` is [`Row::writes`].
+/// `$traits` is [`Row::traits`].
 macro_rules! may_fault {
-    ($text:expr, $zero:literal, $writes:literal, $($binding:tt)*) => {{
+    ($text:expr, $zero:literal, $traits:literal, $($binding:tt)*) => {{
         let failed: u64;
         // SAFETY: one access, which either happens or is stepped over by its row; what it may
         // touch is the calling function's contract.
@@ -115,7 +133,7 @@ macro_rules! may_fault {
                 ".popsection",
                 ".pushsection .ex_table, \"a\"",
                 ".balign 8",
-                concat!(".quad 2b, 4b, ", $writes),
+                concat!(".quad 2b, 4b, ", $traits),
                 ".popsection",
                 failed = out(reg) failed,
                 $($binding)*,
@@ -237,3 +255,32 @@ store!(
     /// Writes eight bytes with release semantics, or learns that it cannot.
     pub unsafe fn probe_release_u64(u64), "stlr {value}, [{address}]"
 );
+
+/// Reads eight bytes, once: a fault is told, though the page may be there by now. Everything else that
+/// may fault is retried then.
+///
+/// # Errors
+/// [`Faulted`] if the load faulted.
+pub fn trial_read_u64(address: VirtAddr) -> Result<u64, Faulted> {
+    let value: u64;
+    let failed = may_fault!(
+        "2: ldr {value}, [{address}]", "mov {value}, xzr", 2,
+        value = out(reg) value, address = in(reg) address.get()
+    );
+    if failed == 0 { Ok(value) } else { Err(Faulted) }
+}
+
+/// Writes eight bytes, once, as [`trial_read_u64`].
+///
+/// # Errors
+/// [`Faulted`] if the store faulted; nothing was written.
+///
+/// # Safety
+/// As [`probe_write_u64`].
+pub unsafe fn trial_write_u64(address: VirtAddr, value: u64) -> Result<(), Faulted> {
+    let failed = may_fault!(
+        "2: str {value}, [{address}]", "nop", 2,
+        value = in(reg) value, address = in(reg) address.get()
+    );
+    if failed == 0 { Ok(()) } else { Err(Faulted) }
+}

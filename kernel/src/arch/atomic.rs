@@ -115,6 +115,31 @@ pub unsafe fn lse_swap(word: &AtomicU64, new: u64, order: Ordering) -> u64 {
     before
 }
 
+/// LDXR: the value, and a reservation of the word for [`store_exclusive_release`].
+pub fn load_exclusive(word: &AtomicU64) -> u64 {
+    let value;
+    // SAFETY: a load of a live atomic; a reservation that nobody uses does no harm.
+    unsafe {
+        asm!("ldxr {}, [{}]", out(reg) value, in(reg) word.as_ptr(), options(nostack, preserves_flags));
+    }
+    value
+}
+
+/// STLXR: stores `new` if this CPU's reservation of the word still holds; whether it did. A
+/// reservation may be lost for no reason.
+pub fn store_exclusive_release(word: &AtomicU64, new: u64) -> bool {
+    let failed: u64;
+    // SAFETY: a store to a live atomic, or none.
+    unsafe {
+        asm!(
+            "stlxr {failed:w}, {new}, [{word}]",
+            failed = out(reg) failed, new = in(reg) new, word = in(reg) word.as_ptr(),
+            options(nostack, preserves_flags)
+        );
+    }
+    failed as u32 == 0
+}
+
 /// The ordering of the load of a read-modify-write that stores nothing.
 // Folds to a constant.
 #[inline(always)]

@@ -27,6 +27,22 @@ instruction!(
     dsb_ishst, "dsb ishst"
 );
 instruction!(
+    /// DSB ISHLD: all earlier loads are complete.
+    dsb_ishld, "dsb ishld"
+);
+instruction!(
+    /// DSB NSH: as DSB ISH, for this CPU alone.
+    dsb_nsh, "dsb nsh"
+);
+instruction!(
+    /// DMB ISH: earlier loads and stores are seen before later ones, by every CPU.
+    dmb_ish, "dmb ish"
+);
+instruction!(
+    /// DMB ISHST: as DMB ISH, stores only.
+    dmb_ishst, "dmb ishst"
+);
+instruction!(
     /// DSB SY: as DSB ISH, for the whole system, devices included.
     dsb_sy, "dsb sy"
 );

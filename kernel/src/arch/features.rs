@@ -133,6 +133,9 @@ impl fmt::Display for CpuFeatures {
     }
 }
 
+/// [`CpuFeatures::hafdbs`] of a CPU whose hardware keeps dirty state.
+pub const DIRTY_STATE: u8 = 2;
+
 static SYSTEM: Once<CpuFeatures> = Once::new();
 
 /// Fixes what all CPUs must offer: the boot CPU's features. Once, before other CPUs run.

@@ -2,7 +2,7 @@
 //!
 //! One instruction each, without barriers: the caller owes DSB ISHST before (the cleared slot must
 //! be visible to every walker: litmus R3-free-no-dsb1) and DSB ISH, ISB after (the invalidation is
-//! complete: litmus R4-free-no-dsb2, L6-local-unmap-tlbi-noisb). All reach every CPU (`is`): a local
+//! complete: litmus R4-free-no-dsb2, L6-local-unmap-tlbi-noisb). Those with `is` reach every CPU: a local
 //! form leaves the others with a stale translation (litmus R5-free-local-tlbi).
 
 use core::arch::asm;
@@ -38,6 +38,18 @@ pub fn vaale1is(address: VirtAddr) {
 pub fn vaale1(address: VirtAddr) {
     // SAFETY: as in `vaale1is`.
     unsafe { asm!("tlbi vaale1, {}", in(reg) operand(address), options(nostack, preserves_flags)) }
+}
+
+/// TLBI VAAE1IS: as [`vaale1is`], and what walks towards the page have cached.
+pub fn vaae1is(address: VirtAddr) {
+    // SAFETY: as in `vaale1is`.
+    unsafe { asm!("tlbi vaae1is, {}", in(reg) operand(address), options(nostack, preserves_flags)) }
+}
+
+/// TLBI VAAE1: as [`vaae1is`], on this CPU alone.
+pub fn vaae1(address: VirtAddr) {
+    // SAFETY: as in `vaale1is`.
+    unsafe { asm!("tlbi vaae1, {}", in(reg) operand(address), options(nostack, preserves_flags)) }
 }
 
 /// TLBI VMALLE1IS: everything, all CPUs.

@@ -6,6 +6,7 @@ mod exception;
 mod frame;
 mod fuzz;
 mod lifecycle;
+mod litmus;
 mod lock;
 mod map;
 mod mix;

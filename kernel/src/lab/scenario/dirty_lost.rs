@@ -30,9 +30,6 @@ item! {
     run: dirty_lost,
 }
 
-/// FEAT_HAFDBS with dirty state, as ID_AA64MMFR1_EL1.HAFDBS says it.
-const DIRTY_STATE: u8 = 2;
-
 struct Actors {
     stage: Stage,
 }
@@ -72,7 +69,7 @@ impl Race for Actors {
 }
 
 fn dirty_lost(ctx: &Ctx) -> Outcome {
-    if features::system().hafdbs < DIRTY_STATE {
+    if features::system().hafdbs < features::DIRTY_STATE {
         return Err(Failure::Skip("no dirty state by hardware: --cpu neoverse-n1 or max has it"));
     }
     let actors = Actors { stage: Stage::new(ctx)? };

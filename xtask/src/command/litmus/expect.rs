@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+
+pub use litmus::expect::{Flag, Observed};
 
 /// Where the tests are.
 pub fn folder() -> Result<PathBuf> {
@@ -31,28 +33,6 @@ pub struct Verdict {
     pub flag: Flag,
 }
 
-/// How often a condition holds, over all executions that the model allows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Observed {
-    /// In none.
-    Never,
-    /// In some.
-    Sometimes,
-    /// In all.
-    Always,
-}
-
-/// Break-before-make, as `bbm-strict.cat` sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flag {
-    /// Kept.
-    None,
-    /// A valid descriptor replaced another.
-    ValidToValid,
-    /// Valid again before the TLBI was complete.
-    NoTlbi,
-}
-
 /// All tests, in the order of the file.
 ///
 /// # Errors
@@ -76,21 +56,15 @@ pub fn all() -> Result<Vec<Expected>> {
 }
 
 fn parse(text: &str) -> Result<Vec<Expected>> {
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    lines.map(|line| of_line(line).with_context(|| format!("no verdict: {line}"))).collect()
+    let lines = litmus::expect::parse(text);
+    lines.map(|line| line.map(Expected::from).map_err(|error| anyhow!("{error}"))).collect()
 }
 
-fn of_line(line: &str) -> Option<Expected> {
-    let mut fields = line.split('\t');
-    let (name, observed, flag) = (fields.next()?, fields.next()?, fields.next()?);
-    let flag = match flag {
-        "-" => Flag::None,
-        "V2V" => Flag::ValidToValid,
-        "NOTLBI" => Flag::NoTlbi,
-        _ => return None,
-    };
-    let verdict = Verdict { observed: Observed::named(observed)?, flag };
-    Some(Expected { name: name.into(), verdict, why: fields.next().unwrap_or_default().into() })
+impl From<litmus::expect::Expected<'_>> for Expected {
+    fn from(line: litmus::expect::Expected<'_>) -> Self {
+        let verdict = Verdict { observed: line.observed, flag: line.flag };
+        Self { name: line.name.into(), verdict, why: line.why.into() }
+    }
 }
 
 impl Verdict {
@@ -108,14 +82,6 @@ impl Verdict {
             () => Flag::None,
         };
         Some(Self { observed, flag })
-    }
-}
-
-impl Observed {
-    fn named(name: &str) -> Option<Self> {
-        [Self::Never, Self::Sometimes, Self::Always]
-            .into_iter()
-            .find(|observed| format!("{observed:?}") == name)
     }
 }
 
@@ -155,13 +121,5 @@ mod tests {
         assert_eq!(Verdict::of_output(text), Some(sometimes(Flag::NoTlbi)));
         assert_eq!(Verdict::of_output("Observation I2 Often 2 3\n"), None);
         assert_eq!(Verdict::of_output("Warning: no such model\n"), None);
-    }
-
-    #[test]
-    fn a_line_that_is_no_verdict_is_told() {
-        assert!(parse("I1\tNever\t-\twhy\n\n").is_ok());
-        for bad in ["I1", "I1\tOften\t-\twhy", "I1\tNever\tBBM\twhy"] {
-            assert_eq!(parse(bad).unwrap_err().to_string(), format!("no verdict: {bad}"));
-        }
     }
 }

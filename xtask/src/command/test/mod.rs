@@ -13,6 +13,7 @@ mod litmus;
 mod midway;
 mod mix;
 pub mod prog;
+mod samples;
 mod select;
 mod steps;
 mod timing;
@@ -167,6 +168,7 @@ impl Bed<'_> {
         own.extend(self.litmus.jobs()?);
         own.push(midway::job(&self.qemu, release, &self.items));
         own.extend(fuzz::jobs(&self.qemu, release, &self.items, seed, self.options.long));
+        own.extend(samples::jobs(&self.qemu, release, &self.items, seed, self.options.long));
         own.extend(mix::jobs(&self.qemu, release, &self.items, seed, self.options.long));
         own.extend(debugger::jobs(&self.options.setup, &self.qemu, release, &self.items)?);
         own.retain(|job| {
