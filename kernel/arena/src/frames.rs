@@ -240,4 +240,6 @@ impl Pool {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
