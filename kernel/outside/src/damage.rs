@@ -19,13 +19,18 @@ pub enum Change {
     Copy(u16, u16, u8),
 }
 
+/// A number, often one of [`EDGES`] and a little more or less.
+pub fn number() -> impl Strategy<Value = u64> {
+    let edge = (prop::sample::select(&EDGES[..]), 0..16_u64);
+    prop_oneof![edge.prop_map(|(edge, less)| edge.wrapping_sub(less)), 0..4096_u64, any::<u64>(),]
+}
+
 /// Some changes.
 pub fn changes() -> impl Strategy<Value = Vec<Change>> {
-    let number = prop_oneof![prop::sample::select(&EDGES[..]), 0..4096_u64, any::<u64>(),];
     let change = prop_oneof![
         1 => any::<u16>().prop_map(Change::Cut),
         4 => (any::<u16>(), 1..=u8::MAX).prop_map(|(at, bits)| Change::Flip(at, bits)),
-        4 => (any::<u16>(), prop::sample::select(&[2, 4, 8][..]), any::<bool>(), number)
+        4 => (any::<u16>(), prop::sample::select(&[2, 4, 8][..]), any::<bool>(), number())
             .prop_map(|(at, bytes, is_big, number)| Change::Word(at, bytes, is_big, number)),
         2 => (any::<u16>(), any::<u16>(), any::<u8>())
             .prop_map(|(from, to, count)| Change::Copy(from, to, count)),

@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | [`image::holds`] | a program image | fw_cfg |
 //! | [`log::holds`] | a KTAP log | a guest's serial line |
+//! | [`object::holds`] | an object of `clang -target bpf` | a file that a person brings |
 //! | [`token::holds`] | a schedule's token | a command line |
 //!
 //! Three callers share them, so that none can drift from the others: the property tests beside each
@@ -15,6 +16,7 @@
 
 pub mod image;
 pub mod log;
+pub mod object;
 pub mod token;
 
 #[cfg(test)]
