@@ -7,6 +7,7 @@
 //! | [`log::holds`] | a KTAP log | a guest's serial line |
 //! | [`object::holds`] | an object of `clang -target bpf` | a file that a person brings |
 //! | [`token::holds`] | a schedule's token | a command line |
+//! | [`tree::holds`] | a device tree | QEMU |
 //!
 //! Three callers share them, so that none can drift from the others: the property tests beside each
 //! function, the fuzz targets of `kernel/fuzz`, and a replay of the seeds in `seed/`, with which the
@@ -18,6 +19,7 @@ pub mod image;
 pub mod log;
 pub mod object;
 pub mod token;
+pub mod tree;
 
 #[cfg(test)]
 mod damage;
