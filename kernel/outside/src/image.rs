@@ -120,7 +120,7 @@ mod tests {
     use crate::damage::{changes, damaged};
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #![proptest_config(ProptestConfig::with_cases(crate::CASES))]
 
         #[test]
         fn any_bytes_are_an_image_or_are_refused_in_words(

@@ -24,6 +24,10 @@ pub mod tree;
 #[cfg(test)]
 mod damage;
 
+/// Cases of a property. Miri is hundreds of times slower.
+#[cfg(test)]
+const CASES: u32 = if cfg!(miri) { 2 } else { 1000 };
+
 /// Sees that an error is one that a person can be told: words, on one line, and not too many.
 fn is_a_sentence(error: &dyn std::fmt::Display) {
     let text = error.to_string();

@@ -160,6 +160,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(crate::CASES))]
+
         #[test]
         fn any_bytes_are_a_log_or_are_told_apart(
             bytes in prop::collection::vec(any::<u8>(), 0..400),

@@ -72,7 +72,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig::with_cases(crate::CASES))]
 
         #[test]
         fn any_bytes_are_an_object_or_are_refused_in_words(

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #![proptest_config(ProptestConfig::with_cases(crate::CASES))]
 
         #[test]
         fn any_text_is_a_token_or_is_refused_in_words(text in "\\PC{0,24}") {

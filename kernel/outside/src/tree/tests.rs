@@ -38,17 +38,23 @@ impl Said {
                 root.nothing().nothing();
             }
             for (n, memory) in self.memory.iter().enumerate() {
-                root.node(&format!("memory@{n}"), |node| drop(node.regions("reg", &[*memory])));
+                root.node(&format!("memory@{n}"), |node| {
+                    node.regions("reg", &[*memory]);
+                });
             }
             root.node("cpus", |cpus| {
                 cpus.cells("#address-cells", &[2]).cells("#size-cells", &[0]);
                 for cpu in &self.cpus {
                     let cells = [(cpu >> 32) as u32, *cpu as u32];
-                    cpus.node(&format!("cpu@{cpu:x}"), |node| drop(node.cells("reg", &cells)));
+                    cpus.node(&format!("cpu@{cpu:x}"), |node| {
+                        node.cells("reg", &cells);
+                    });
                 }
             });
             let method = if self.is_smc { "smc" } else { "hvc" };
-            root.node("psci", |node| drop(node.text("method", method)));
+            root.node("psci", |node| {
+                node.text("method", method);
+            });
             root.node("intc", |node| {
                 let compatible = if self.is_v3 { "arm,gic-v3" } else { "arm,cortex-a15-gic" };
                 node.text("compatible", compatible).regions("reg", &self.gic);
@@ -93,7 +99,7 @@ fn said() -> impl Strategy<Value = Said> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(crate::CASES))]
 
     #[test]
     fn what_a_tree_says_is_what_is_read(said in said()) {
