@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use link::nearest;
+
 use crate::cli::{ImageKind, Matrix, Setup, Virt};
 use crate::image::Build;
 use crate::install;
@@ -302,15 +304,6 @@ fn tell_apart(qemus: &mut [Qemu]) {
             qemu.name += &format!(".{}", before + 1);
         }
     }
-}
-
-/// The known name that is most like `name`, if any is.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|known| (strsim::jaro_winkler(name, known), known))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, known)| known)
 }
 
 fn ask(path: &Path, what: &str) -> Result<String> {

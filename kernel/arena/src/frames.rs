@@ -244,4 +244,6 @@ impl Pool {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -337,11 +337,15 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 fn name(bytes: &[u8]) -> Option<&str> {
-    let text = core::str::from_utf8(bytes).ok()?;
+    core::str::from_utf8(bytes).ok().filter(|text| is_name(text))
+}
+
+/// Whether an image can carry this name of a program, a function or a tracepoint: 1 to [`MAX_NAME`]
+/// printable ASCII characters.
+pub fn is_name(text: &str) -> bool {
     let fits = !text.is_empty() && text.len() <= MAX_NAME;
     // What is printed in a log must not break its lines.
-    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-    (fits && plain).then_some(text)
+    fits && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn globals(bytes: &[u8]) -> Option<Globals<'_>> {

@@ -42,6 +42,9 @@ pub enum TokenError {
     Empty,
 }
 
+/// Most steps of a number in a token: a longer run takes several.
+const MOST: u32 = 1 << 20;
+
 /// The bits of [`Choices`] that stand for CPUs.
 const CPU_BITS: u8 = (1 << MAX_CPUS) - 1;
 
@@ -155,10 +158,7 @@ impl Schedule {
 
     /// Adds a step.
     pub fn push(&mut self, choice: Choice) {
-        match self.runs.last_mut() {
-            Some((last, count)) if *last == choice => *count += 1,
-            _ => self.runs.push((choice, 1)),
-        }
+        self.push_run((choice, 1));
     }
 
     /// Steps in all.
@@ -183,7 +183,11 @@ impl Schedule {
     pub fn parse(token: &str) -> Result<Self, TokenError> {
         Self::check(token)?;
         let (chance, token) = split(token)?;
-        Ok(Self { chance, runs: runs(token).collect::<Result<_, _>>()? })
+        let mut schedule = Self { chance, runs: Vec::new() };
+        for run in runs(token) {
+            schedule.push_run(run?);
+        }
+        Ok(schedule)
     }
 
     /// Whether `token` is one. Takes no memory: a kernel reads its command line before it has a heap.
@@ -198,6 +202,21 @@ impl Schedule {
         runs(token).try_for_each(|run| run.map(drop))
     }
 
+    /// Adds steps. Runs of one choice become one, of at most [`MOST`] steps as the token has them: so
+    /// that equal schedules are equal however they came about.
+    fn push_run(&mut self, (choice, mut count): (Choice, u32)) {
+        if let Some((last, before)) = self.runs.last_mut()
+            && *last == choice
+        {
+            let moved = count.min(MOST - *before);
+            *before += moved;
+            count -= moved;
+        }
+        if count > 0 {
+            self.runs.push((choice, count));
+        }
+    }
+
     /// What chance does beside the schedule: the number of a token that begins with it; 0 for none.
     pub fn chance_of(token: &str) -> u64 {
         split(token).map_or(0, |(chance, _)| chance)
@@ -210,7 +229,9 @@ fn split(token: &str) -> Result<(u64, &str), TokenError> {
         None => Ok((0, token)),
         Some(rest) => {
             let (chance, rest) = rest.split_once('.').ok_or(TokenError::Number)?;
-            let chance = chance.parse().ok().filter(|chance| *chance > 0);
+            // Digits and nothing else: `parse` alone would take a sign.
+            let digits = Some(chance).filter(|chance| chance.bytes().all(|b| b.is_ascii_digit()));
+            let chance = digits.and_then(|digits| digits.parse().ok()).filter(|n| *n > 0);
             Ok((chance.ok_or(TokenError::Number)?, rest))
         }
     }
@@ -235,7 +256,7 @@ fn run(letter: char, digits: &str) -> Result<(Choice, u32), TokenError> {
     }
     let choice = Choice::from_letter(letter).ok_or(TokenError::Character(letter))?;
     let count = if digits.is_empty() { Ok(1) } else { digits.parse() };
-    let count = count.ok().filter(|count| (1..=1 << 20).contains(count));
+    let count = count.ok().filter(|count| (1..=MOST).contains(count));
     Ok((choice, count.ok_or(TokenError::Number)?))
 }
 
@@ -289,6 +310,23 @@ mod tests {
         assert_eq!((Schedule::chance_of("w77.a2b"), Schedule::chance_of("a2b")), (77, 0));
     }
 
+    /// Was a number that its own reader refused.
+    #[test]
+    fn a_run_longer_than_a_number_may_be_is_two() {
+        let mut schedule = Schedule::default();
+        (0..MOST + 5).for_each(|_| schedule.push(Choice::Cpu(2)));
+        assert_eq!(schedule.to_string(), "c1048576c5");
+        assert_eq!(Schedule::parse("c1048576c5").as_ref(), Ok(&schedule));
+    }
+
+    /// Was another schedule than the same steps pushed one by one, and had another token.
+    #[test]
+    fn a_token_with_a_run_in_parts_is_that_run() {
+        let schedule = Schedule::parse("aa1a3b").unwrap();
+        assert_eq!(schedule, Schedule::parse("a5b").unwrap());
+        assert_eq!((schedule.to_string().as_str(), schedule.len()), ("a5b", 6));
+    }
+
     #[test]
     fn what_is_no_token_is_refused_with_the_reason() {
         for (text, error) in [
@@ -302,6 +340,7 @@ mod tests {
             ("w7.", TokenError::Empty),
             ("w7a2", TokenError::Number),
             ("w0.a2", TokenError::Number),
+            ("w+7.a2", TokenError::Number),
         ] {
             assert_eq!(Schedule::parse(text), Err(error), "{text}");
             assert_eq!(Schedule::check(text), Err(error), "{text}");

@@ -12,7 +12,7 @@ use crate::write::{HEADER, INDENT};
 /// Longest line that is read; the rest of a longer one is garbage by definition.
 const LINE: usize = 4096;
 /// Errors that are reported; more say nothing new.
-const ERRORS: usize = 20;
+pub const ERRORS: usize = 20;
 
 /// What a line, or the sum of the lines so far, says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -208,7 +208,8 @@ impl Parser {
             self.early.get_or_insert(error);
             return [Event::Diagnostic { depth: 0, text: comment.to_string() }].into();
         }
-        let mut events = self.early.take().map(Event::Error).into_iter().collect::<Vec<_>>();
+        let early = self.early.take();
+        let mut events = early.map_or_else(Vec::new, |error| self.report(error));
         events.extend(self.in_place(text));
         events
     }
@@ -332,12 +333,12 @@ impl Parser {
     }
 
     fn error(&mut self, kind: ErrorKind, text: &str) -> Vec<Event> {
+        self.report(Error { line: self.line, kind, text: text.chars().take(120).collect() })
+    }
+
+    fn report(&mut self, error: Error) -> Vec<Event> {
         self.errors += 1;
-        if self.errors > ERRORS {
-            return Vec::new();
-        }
-        let text = text.chars().take(120).collect();
-        alloc::vec![Event::Error(Error { line: self.line, kind, text })]
+        if self.errors > ERRORS { Vec::new() } else { alloc::vec![Event::Error(error)] }
     }
 }
 

@@ -3,7 +3,6 @@
 //! Two interrupts exist: the virtual timer's PPI and one SGI that wakes a CPU from WFI. Taking and
 //! ending an interrupt and sending an SGI use this CPU's own registers and no lock.
 
-use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
@@ -13,31 +12,13 @@ use arm_gic::gicv3::registers::{Gicd, GicrSgi};
 use arm_gic::gicv3::{GicCpuInterface, GicV3, SgiTarget, SgiTargetGroup};
 use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
 use spin::{Mutex, Once};
+use tree::Gic as Description;
 
 use super::fdt::Machine;
 use super::{Region, direct_ptr};
 use crate::arch::irq::IrqGuard;
 use crate::arch::percpu::{CpuId, PerCpu};
 use crate::arch::{barrier, exit, smp};
-
-/// What the device tree says about the interrupt controller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Description {
-    /// GICv2.
-    V2 {
-        /// GICD.
-        distributor: Region,
-        /// GICC.
-        cpu_interface: Region,
-    },
-    /// GICv3 or v4.
-    V3 {
-        /// GICD.
-        distributor: Region,
-        /// GICR of all CPUs.
-        redistributors: Region,
-    },
-}
 
 /// Where an interrupt comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -266,13 +247,4 @@ fn redistributor_of(driver: &mut GicV3<'static>, affinity: u64) -> usize {
         index += 1;
     }
     exit::bail_out(format_args!("GICv3: no redistributor for CPU {affinity:#x}"))
-}
-
-impl fmt::Display for Description {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V2 { .. } => "gic=v2",
-            Self::V3 { .. } => "gic=v3",
-        })
-    }
 }

@@ -7,15 +7,7 @@ pub mod psci;
 pub mod uart;
 
 use arena::addr::{PhysAddr, VirtAddr};
-
-/// A run of physical addresses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Region {
-    /// First byte.
-    pub base: PhysAddr,
-    /// Size in bytes.
-    pub bytes: u64,
-}
+pub use tree::Region;
 
 /// Where the direct map has `address`: all of RAM and the devices, from the early map on.
 pub const fn direct(address: PhysAddr) -> VirtAddr {

@@ -1,28 +1,10 @@
 //! PSCI calls to the firmware (DEN0022), through the conduit that the device tree names.
 
-use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use arena::addr::PhysAddr;
 use smccc::{Hvc, Smc, psci};
-
-/// The instruction that reaches the firmware.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Conduit {
-    /// HVC: the firmware is at EL2.
-    Hvc,
-    /// SMC: the firmware is at EL3, or stands in for it.
-    Smc,
-}
-
-impl fmt::Display for Conduit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Hvc => "hvc",
-            Self::Smc => "smc",
-        })
-    }
-}
+use tree::Conduit;
 
 static USE_SMC: AtomicBool = AtomicBool::new(false);
 

@@ -11,22 +11,13 @@ use arm_pl011_uart::{
     DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer,
 };
 
+use tree::Console;
+
 use super::{direct, direct_ptr};
 use crate::arch::{access, exit};
 
-/// What the device tree says about the console.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Description {
-    /// Registers.
-    pub base: PhysAddr,
-    /// Reference clock in Hz.
-    pub clock_hz: u32,
-}
-
 /// Where QEMU `virt` has its PL011: used until the device tree is read, and if it cannot be.
 const EARLY_BASE: u64 = 0x0900_0000;
-/// Bytes of a PL011's registers.
-pub const REGISTER_BYTES: u64 = 0x1000;
 const BAUD: u32 = 115_200;
 
 /// UARTDR, UARTFR and UARTFR.TXFF (PL011 TRM 3.3.1, 3.3.3).
@@ -43,7 +34,7 @@ static BASE: AtomicU64 = AtomicU64::new(EARLY_BASE);
 /// Sets the console up and directs output to it. Before other CPUs run.
 ///
 /// Ends the run with a sentence on the early console if no PL011 answers there.
-pub fn init(description: &Description) {
+pub fn init(description: &Console) {
     if !is_pl011(description.base) {
         exit::bail_out(format_args!("device tree: no PL011 answers at {}", description.base));
     }

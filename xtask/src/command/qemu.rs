@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ktap::item::{Expect, Item};
+use link::Linked;
 
 use crate::calibrate;
 use crate::cli::{self, Qemu as Options};
@@ -15,7 +16,7 @@ use crate::guest::{Deadline, Next};
 use crate::items;
 use crate::judge::judge;
 use crate::machine::{Machine, Qemu, nearest};
-use crate::prog::{self, Linked};
+use crate::prog;
 use crate::report::{plain, put};
 use crate::run::{Boot, Booted, Kernel, output_folder};
 use crate::symbol::Symbols;

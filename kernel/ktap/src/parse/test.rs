@@ -215,3 +215,11 @@ fn a_number_with_a_zero_in_front_is_none() {
     assert_eq!(errors(&GOOD.replace("    ok 1 masks", "    ok 01 masks"))[0], ErrorKind::Unknown);
     assert_eq!(errors(&GOOD.replace("1..2\n#", "1..02\n#"))[0], ErrorKind::NoPlan);
 }
+
+/// Was not: a diagnostic where a suite's head had to be was reported however many had been.
+#[test]
+fn a_flood_of_early_diagnostics_reports_a_bounded_number_of_errors() {
+    let suite = "    KTAP version 1\n# early\n    # Subtest: s\n    1..0\nok 1 s\n";
+    let log = std::format!("KTAP version 1\n1..100\n{}", suite.repeat(50));
+    assert_eq!(errors(&log).len(), ERRORS);
+}

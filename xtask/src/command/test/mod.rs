@@ -11,11 +11,13 @@ mod host;
 mod judges;
 mod litmus;
 mod midway;
+mod miri;
 mod mix;
 pub mod prog;
 mod samples;
 mod select;
 mod steps;
+mod targets;
 mod timing;
 mod walker;
 mod work;
@@ -129,15 +131,30 @@ impl Bed<'_> {
     }
 
     fn round(&self, seed: Option<u64>, host: bool) -> Result<Vec<Record>> {
-        let mut records = if host {
-            host::run(&self.selection.host_failures(), self.options.long)?
-        } else {
-            Vec::new()
-        };
+        let mut records = if host { self.host()? } else { Vec::new() };
         records.extend(self.work_off(&self.jobs(seed)?)?);
         if self.options.judges {
             let jobs = judges::jobs(&self.options.setup, &records);
             records.extend(self.work_off(&jobs)?);
+        }
+        Ok(records)
+    }
+
+    /// What needs no guest: all of it, or what failed in the last run and is to be repeated.
+    fn host(&self) -> Result<Vec<Record>> {
+        type Check = fn() -> Result<Record>;
+        let beside: [(&str, Check); 2] =
+            [(miri::NAME, miri::record), (targets::NAME, targets::record)];
+        let again = self.selection.host_failures();
+        let wants = |name: &str| again.is_empty() || again.iter().any(|again| again == name);
+        let is_beside = |name: &String| beside.iter().any(|(beside, _)| beside == name);
+        let tests: Vec<_> = again.iter().filter(|name| !is_beside(name)).cloned().collect();
+        let mut records = Vec::new();
+        if again.is_empty() || !tests.is_empty() {
+            records.extend(host::run(&tests, self.options.long)?);
+        }
+        for (_, record) in beside.into_iter().filter(|(name, _)| wants(name)) {
+            records.push(record()?);
         }
         Ok(records)
     }

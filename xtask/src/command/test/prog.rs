@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result};
 use ktap::item::Item;
+use link::Options;
 
 use super::Job;
-use crate::cli::{Matrix, Prog};
+use crate::cli::Matrix;
 use crate::exit::Exit;
 use crate::guest::{Deadline, Next};
 use crate::machine::{Machine, Qemu};
@@ -89,7 +90,7 @@ pub fn jobs<'a>(qemu: &'a Qemu, kernel: &'a Kernel, items: &'a [Item]) -> Vec<Jo
 impl Brought {
     fn play(&self, qemu: &Qemu, kernel: &Kernel, items: &[Item]) -> Result<Record> {
         let attach = self.attach.map(String::from);
-        let linked = prog::link_bytes(self.object, &Prog { attach, ..Prog::default() })?;
+        let linked = link::link(self.object, &Options { attach, ..Options::default() })?;
         let folder = output_folder().join("prog");
         std::fs::create_dir_all(&folder).context("no folder for images")?;
         let file = folder.join(self.name);

@@ -11,7 +11,7 @@ const SOUND: &[u8] = include_bytes!("../../prog/sound.bpf.o");
 const LIST: &[u8] = include_bytes!("../../prog/list.bpf.o");
 
 fn linked(bytes: &[u8]) -> Result<Linked> {
-    link_bytes(bytes, &Prog::default())
+    link(bytes, &Options::default())
 }
 
 fn error(bytes: &[u8]) -> String {
@@ -151,8 +151,8 @@ fn the_attach_point_comes_from_the_section_or_the_option() {
 
 #[test]
 fn an_arena_that_cannot_hold_the_globals_is_refused() {
-    let options = Prog { arena_pages: Some(1), ..Prog::default() };
-    let error = link_bytes(SOUND, &options).err().unwrap().to_string();
+    let options = Options { arena_pages: Some(1), ..Options::default() };
+    let error = link(SOUND, &options).err().unwrap().to_string();
     assert_eq!(error, "its globals take 2 pages of an arena of 1");
 }
 
@@ -167,4 +167,30 @@ fn a_program_that_the_guest_would_refuse_is_refused_here_with_its_line() {
         error.contains("the program is rejected: insn ") && error.contains("list.bpf.c:"),
         "{error}"
     );
+}
+
+/// Were images that the guest refused without saying why: a mangled name of C++ is as long.
+#[test]
+fn a_name_that_no_image_can_carry_is_refused() {
+    let other = "one past the end";
+    let error = error(&replaced(BROKEN, "one_past_the_end", other));
+    assert!(error.starts_with(&format!("a function is called {other}; a name has")), "{error}");
+}
+
+/// Was an arithmetic overflow.
+#[test]
+fn a_symbol_beyond_all_memory_is_no_global() {
+    let mut bytes = LIST.to_vec();
+    let number = |at: usize, bytes: &[u8]| u64::from_le_bytes(*bytes[at..].first_chunk().unwrap());
+    let table = number(0x28, &bytes) as usize;
+    let is_symbols = |header: &usize| bytes[header + 4..header + 8] == [2, 0, 0, 0];
+    let symbols = (table..bytes.len()).step_by(64).find(is_symbols).unwrap();
+    let (first, size) = (number(symbols + 24, &bytes), number(symbols + 32, &bytes));
+    for symbol in (first..first + size).step_by(24).map(|at| at as usize) {
+        // Data.
+        if bytes[symbol + 4] & 0xf == 1 {
+            bytes[symbol + 8..symbol + 16].fill(0xff);
+        }
+    }
+    assert!(error(&bytes).ends_with("is no global"), "{}", error(&bytes));
 }

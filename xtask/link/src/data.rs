@@ -65,7 +65,7 @@ impl Layout {
     pub fn place(&self, section: SectionIndex, at: u64) -> Option<(u64, bool)> {
         let place = self.places.get(&section.0)?;
         // One past the end is a pointer that programs make.
-        (at <= place.size).then_some((place.offset + at, place.is_arena))
+        (at <= place.size).then(|| (place.offset + at, place.is_arena))
     }
 
     fn fill(&mut self, object: &Object<'_>, index: SectionIndex) -> Result<()> {
@@ -76,10 +76,13 @@ impl Layout {
             room.context("longer than it says")?.copy_from_slice(bytes);
         }
         for relocation in object.relocations(index)? {
-            let at = offset + relocation.offset as usize;
             ensure!(relocation.kind == reloc::ABS64, "a pointer of relocation {}", relocation.kind);
-            let word = self.bytes.get(at..at + 8).context("a pointer behind its end")?;
-            let addend = u64::from_le_bytes(word.try_into().expect("eight bytes"));
+            let size = self.places[&index.0].size;
+            let is_inside = relocation.offset.checked_add(8).is_some_and(|end| end <= size);
+            ensure!(is_inside, "a pointer behind its end");
+            let at = offset + relocation.offset as usize;
+            let word = self.bytes[at..].first_chunk::<8>().context("a pointer behind its end")?;
+            let addend = u64::from_le_bytes(*word);
             let name = &relocation.symbol.name;
             let target = relocation.symbol.value.wrapping_add(addend);
             let place = relocation.symbol.section.and_then(|section| self.place(section, target));

@@ -8,6 +8,7 @@ use object::{
 
 use super::btf::{Btf, Line};
 use super::map::{self, Arena};
+use super::shown;
 
 /// Relocations of clang's BPF target (LLVM's BPF.def).
 pub mod reloc {
@@ -75,14 +76,14 @@ impl<'a> Object<'a> {
 
     /// The name of a section.
     pub fn section_name(&self, index: SectionIndex) -> Result<String> {
-        Ok(self.file.section_by_index(index)?.name()?.to_string())
+        Ok(shown(self.file.section_by_index(index)?.name()?))
     }
 
     /// The bytes of a section; none for .bss.
     pub fn section_bytes(&self, index: SectionIndex) -> Result<&'a [u8]> {
         let section = self.file.section_by_index(index)?;
         let name = section.name().unwrap_or("?");
-        section.data().with_context(|| format!("section {name} is cut"))
+        section.data().with_context(|| format!("section {} is cut", shown(name)))
     }
 
     /// Sections that hold globals: index, name, size, alignment.
@@ -98,7 +99,7 @@ impl<'a> Object<'a> {
                     .iter()
                     .any(|p| name.starts_with(p));
             if is_loaded && !is_code && is_ours && name != "license" && section.size() > 0 {
-                all.push((section.index(), name.into(), section.size(), section.align().max(1)));
+                all.push((section.index(), shown(name), section.size(), section.align().max(1)));
             }
         }
         Ok(all)
@@ -115,7 +116,7 @@ impl<'a> Object<'a> {
         let mut all = Vec::new();
         for symbol in self.file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text) {
             let Some(section) = symbol.section_index() else { continue };
-            let name = symbol.name().context("a function without a name")?.to_string();
+            let name = shown(symbol.name().context("a function without a name")?);
             let (start, size) = (symbol.address(), symbol.size());
             ensure!(start % 8 == 0 && size % 8 == 0, "function {name} is no whole instructions");
             all.push(Function { name, section, start, size });
@@ -145,7 +146,7 @@ impl<'a> Object<'a> {
         let section = symbol.section_index();
         let name = match (symbol.kind(), section) {
             (SymbolKind::Section, Some(section)) => self.section_name(section)?,
-            _ => symbol.name().context("a symbol without a name")?.to_string(),
+            _ => shown(symbol.name().context("a symbol without a name")?),
         };
         Ok(Symbol { name, section, value: symbol.address(), is_weak: symbol.is_weak() })
     }
@@ -163,7 +164,7 @@ impl<'a> Object<'a> {
     }
 
     /// The source lines that it knows.
-    pub fn lines(&self) -> Vec<Line> {
+    pub fn lines(&self) -> Vec<Line<'a>> {
         let lines = || {
             let btf = Btf::parse(self.section(".BTF")?).ok()?;
             Some(btf.lines(self.section(".BTF.ext")?))

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use anyhow::{Context, Result, bail, ensure};
+use bpf::image::{self, MAX_NAME};
 use bpf::insn::{CALL, GLOBAL_ARENA, GLOBAL_DATA, Insn, LD_IMM64, call, wide};
 use bpf::kfunc::{Kfunc, TABLE};
 use bpf::vm::MAX_INSNS;
@@ -11,7 +12,7 @@ use object::SectionIndex;
 
 use super::data::Layout;
 use super::elf::{Function, Object, Relocation, reloc};
-use crate::machine::nearest;
+use crate::nearest;
 
 /// The section of functions that are no programs.
 const TEXT: &str = ".text";
@@ -57,6 +58,11 @@ pub fn link(object: &Object<'_>, layout: &Layout) -> Result<Code> {
         if placed.contains_key(&key) {
             continue;
         }
+        ensure!(
+            image::is_name(&function.name),
+            "a function is called {}; a name has 1 to {MAX_NAME} printable ASCII characters",
+            function.name
+        );
         placed.insert(key, linker.code.len());
         order.push(Placed {
             insn: linker.code.len(),
@@ -89,8 +95,9 @@ fn the_program<'f>(
         1 => Ok(programs.remove(0)),
         0 => bail!("there is no program in it: no function with a SEC(\"...\")"),
         _ => {
-            let names: Vec<_> = programs.iter().map(|(f, _)| f.name.as_str()).collect();
-            bail!("there are several programs in it, and one can be run: {}", names.join(", "))
+            let names: Vec<_> = programs.iter().map(|(f, _)| f.name.as_str()).take(5).collect();
+            let count = programs.len();
+            bail!("there are {count} programs in it, and one can be run: {}", names.join(", "))
         }
     }
 }

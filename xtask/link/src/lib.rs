@@ -1,27 +1,29 @@
 //! Programs that a person brings: from an object file of `clang -target bpf` to the image that the
 //! guest loads.
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
 mod btf;
+mod code;
 mod data;
 mod elf;
 mod lines;
-mod link;
 mod map;
 
-use std::path::Path;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use bpf::check;
 use bpf::image::Builder;
 use bpf::insn::Insn;
 use bpf::vm;
 
-use crate::cli::Prog;
-use crate::machine::nearest;
 use map::Arena;
 
 /// Tracepoints that the kernel has.
 const TRACEPOINTS: &[&str] = &["mm_page_alloc", "mm_page_free", "sched_tick"];
+
+/// Characters of a name that is told.
+const LONGEST: usize = 100;
 
 /// A program, ready for the guest.
 pub struct Linked {
@@ -42,25 +44,25 @@ pub struct Place {
     pub line: String,
 }
 
-/// Links the program of `options`.
+/// What a person says of a program that its object does not, or says otherwise.
+#[derive(Clone, Default, Debug)]
+pub struct Options {
+    /// The tracepoint that it is attached to.
+    pub attach: Option<String>,
+    /// Pages of its arena.
+    pub arena_pages: Option<u32>,
+    /// Instructions that a run may execute.
+    pub budget: Option<u64>,
+}
+
+/// Links the program in the bytes of an object file.
 ///
 /// # Errors
 /// What is wrong with the object, or why the program would be refused, in one line.
-pub fn link(options: &Prog) -> Result<Linked> {
-    let path = options.prog.as_deref().context("no object file was named")?;
-    let bytes =
-        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    link_bytes(&bytes, options).with_context(|| format!("{}", path.display()))
-}
-
-/// [`link()`] for the contents of an object file.
-///
-/// # Errors
-/// As [`link()`].
-pub fn link_bytes(bytes: &[u8], options: &Prog) -> Result<Linked> {
+pub fn link(bytes: &[u8], options: &Options) -> Result<Linked> {
     let object = elf::Object::parse(bytes)?;
     let layout = data::Layout::of(&object)?;
-    let code = link::link(&object, &layout)?;
+    let code = code::link(&object, &layout)?;
     let attach = attach_point(options.attach.as_deref(), &code.section)?;
     let arena = object.arena()?;
     let pages = arena_pages(arena, &layout, options.arena_pages)?;
@@ -143,9 +145,20 @@ fn arena_pages(arena: Option<Arena>, layout: &data::Layout, asked: Option<u32>) 
     Ok(pages)
 }
 
-/// Where the guest is handed the image.
-pub fn qemu_arguments(file: &Path) -> [String; 2] {
-    ["-fw_cfg".into(), format!("name=opt/org.faultline/prog,file={}", file.display())]
+/// A name of the object's as it can be told: what is no printable character is one all the same, and
+/// what is too long for a line is cut.
+fn shown(name: &str) -> String {
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    name.chars().take(LONGEST).map(plain).collect()
+}
+
+/// The known name that is most like `name`, if any is.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
 }
 
 #[cfg(test)]
