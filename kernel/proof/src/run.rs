@@ -1,14 +1,22 @@
 //! Running a scenario: how far it was followed, and what was seen.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use crate::machine::Timing;
+
+thread_local! {
+    /// What this thread follows, and how many executions of it there were.
+    static FOLLOWED: RefCell<Option<(String, Arc<AtomicUsize>)>> = const { RefCell::new(None) };
+}
+
+static TELLS: Once = Once::new();
 
 /// What is run: by as many CPUs as it says itself.
 pub type Scenario = fn(Timing);
@@ -59,7 +67,7 @@ fn holds_on(name: &str, most: Option<usize>, timing: Timing, scenario: Scenario)
     for way in checker::WAYS {
         let how = checker::how(way, most);
         let started = Instant::now();
-        let (executions, outcome) = followed(way, most, timing, scenario);
+        let (executions, outcome) = followed(name, way, most, timing, scenario);
         let (when, seconds) = (word(timing), started.elapsed().as_secs_f64());
         if let Err(why) = outcome {
             panic!("{name}, {when}: execution {executions} of {how}: {why}");
@@ -148,15 +156,35 @@ fn model(count: Arc<AtomicUsize>, timing: Timing, scenario: Scenario) -> Model {
 
 /// Executions that were followed, and how the last ended.
 fn followed(
+    name: &str,
     way: &str,
     most: Option<usize>,
     timing: Timing,
     scenario: Scenario,
 ) -> (usize, Result<(), String>) {
     let count = Arc::new(AtomicUsize::new(0));
+    FOLLOWED.set(Some((format!("{name}, {}", word(timing)), Arc::clone(&count))));
+    TELLS.call_once(tell_before_unwinding);
     let model = model(Arc::clone(&count), timing, scenario);
     let outcome = catch_unwind(AssertUnwindSafe(|| checker::follow(way, most, model)));
+    FOLLOWED.set(None);
     (count.load(Ordering::Relaxed), outcome.map_err(|payload| text(&*payload)))
+}
+
+/// Prints what is wrong when it is seen: the unwinding of a model may end the process, and with it every
+/// other word.
+fn tell_before_unwinding() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        FOLLOWED.with_borrow(|followed| {
+            let Some((name, count)) = followed else { return };
+            let (number, why) = (count.load(Ordering::Relaxed), text(panic.payload()));
+            // Past the capture of the harness.
+            let _gone =
+                writeln!(std::io::stdout(), "\n{name}: broken in execution {number}: {why}");
+        });
+        usual(panic);
+    }));
 }
 
 fn text(payload: &(dyn Any + Send)) -> String {
