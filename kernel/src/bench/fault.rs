@@ -17,7 +17,7 @@ use crate::runner::{Ctx, Failure, Outcome, item};
 item! {
     name: "bench-faults",
     suite: "bench",
-    about: "fixup, scratch with its report, rendering",
+    about: "bare, fixup, scratch with its report, rendering",
     run: faults,
 }
 
@@ -70,6 +70,8 @@ fn faults(_: &Ctx) -> Outcome {
         arena.free(wild, 1).map_err(Failure::of("free"))
     };
     let outcome = quietly(|| {
+        // The barest round trip of a translation fault: whatever it is, the instruction is stepped over.
+        plain("fault-bare", || access::trial_read_u64(kmap::TEST_PAGE))?;
         plain("fault-fixup", || access::probe_read_u64(kmap::TEST_PAGE))?;
         let entered = running::enter(&program).map_err(Failure::of_debug("enter"))?;
         figure("fault-own-access", 1, empty, |()| access::probe_read_u64(wild))?;
