@@ -259,7 +259,7 @@ pub struct Test {
     #[arg(long, value_name = "NAME")]
     pub machine: Option<String>,
     /// Run only tests of this kind
-    #[arg(long, value_parser = ["guest", "harness", "gdb", "scenario", "variant", "oops", "deadlock", "smp"])]
+    #[arg(long, value_parser = ["guest", "harness", "litmus", "gdb", "scenario", "variant", "oops", "deadlock", "smp"])]
     pub label: Option<String>,
     /// Run what failed in the last run
     #[arg(long)]

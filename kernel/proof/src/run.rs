@@ -72,6 +72,7 @@ fn holds_on(name: &str, most: Option<usize>, timing: Timing, scenario: Scenario)
         if let Err(why) = outcome {
             panic!("{name}, {when}: execution {executions} of {how}: {why}");
         }
+        assert!(executions > 0, "{name}, {when}: nothing was followed");
         println!("{}: {name}, {when}: holds in {executions} {how} ({seconds:.2} s)", checker::NAME);
     }
 }

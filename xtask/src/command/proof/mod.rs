@@ -54,7 +54,7 @@ pub enum Wanted<'a> {
 /// Runs the command.
 ///
 /// # Errors
-/// cargo cannot be started, or the filter is one of nothing.
+/// cargo cannot be started, a bound in the environment is no number, or the filter is one of nothing.
 pub fn run(options: &Options) -> Result<Exit> {
     let filter = options.filter.as_deref().unwrap_or_default();
     let records = records(&Wanted::Containing(filter), options.long)?;
@@ -79,8 +79,12 @@ pub fn is_one(name: &str) -> bool {
 /// found which bug.
 ///
 /// # Errors
-/// cargo cannot be started.
+/// cargo cannot be started, or a bound in the environment is no number.
 pub fn records(wanted: &Wanted<'_>, long: bool) -> Result<Vec<Record>> {
+    for checker in &CHECKERS {
+        let (bound, _) = checker.bound;
+        check_bound(bound, std::env::var(bound).ok().as_deref())?;
+    }
     let (mut records, mut told) = (Vec::new(), Vec::new());
     for checker in &CHECKERS {
         let Some(arguments) = checker.arguments(wanted) else { continue };
@@ -104,6 +108,16 @@ pub fn records(wanted: &Wanted<'_>, long: bool) -> Result<Vec<Record>> {
     }
     table::of(&told).iter().for_each(|line| put(&format!("{line}\n")));
     Ok(records)
+}
+
+/// Before minutes are spent on builds.
+fn check_bound(name: &str, given: Option<&str>) -> Result<()> {
+    match given {
+        Some(given) if given.parse::<usize>().is_err() => {
+            bail!("{name} is a number, not {given:?}")
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Checker {
@@ -140,6 +154,15 @@ impl Checker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_is_a_number() {
+        assert!(check_bound("BOUND", None).is_ok() && check_bound("BOUND", Some("4")).is_ok());
+        for given in ["", "four", "-1"] {
+            let why = check_bound("BOUND", Some(given)).unwrap_err().to_string();
+            assert!(why.starts_with("BOUND is a number"), "{why}");
+        }
+    }
 
     #[test]
     fn each_checker_runs_what_is_its_own() {
