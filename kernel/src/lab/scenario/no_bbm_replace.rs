@@ -13,6 +13,8 @@ use arena::step::StepPoint;
 
 use super::stage::Stage;
 use super::tear_down;
+use crate::arch::barrier;
+use crate::arch::percpu::CpuId;
 use crate::arch::smp::{self, CpuSet};
 use crate::lab::engine;
 use crate::lab::explore;
@@ -108,21 +110,46 @@ fn no_bbm_replace(ctx: &Ctx) -> Outcome {
 }
 
 /// Without the oracles, which end a schedule at its first wrong step: what the step leads to.
+///
+/// Between its write and its read B does nothing but wait: whatever else it executed or touched could take
+/// the place of scratch's translation in its TLB.
 fn effect(ctx: &Ctx) -> Outcome {
     let Stage { arena, program, target, .. } = Stage::new(ctx)?;
-    let b = CpuSet::online().iter().nth(1).ok_or(Failure::Skip("needs more CPUs"))?;
-    // B's TLB holds the translation to scratch from here on.
-    smp::on_each(CpuSet::NONE.with(b), |_| {
-        race::on_behalf_of(&program, || kfunc::write_word(target, BEFORE));
-    });
-    race::drain(&program);
-    arena.alloc(Some(target), 1).map_err(Failure::of("alloc"))?;
-    let wrong = AtomicBool::new(false);
-    smp::on_each(CpuSet::NONE.with(b), |_| {
-        let read = race::on_behalf_of(&program, || kfunc::read_word(target));
+    let l = CpuId::current();
+    let other = CpuSet::online().without(l).iter().next();
+    let b = other.ok_or(Failure::Skip("needs more CPUs"))?;
+    let [wrote, returned] = [const { AtomicBool::new(false) }; 2];
+    let [allocated, wrong] = [const { AtomicBool::new(false) }; 2];
+    smp::on_each(CpuSet::NONE.with(l).with(b), |cpu| {
+        if cpu == l {
+            wait_for(&wrote);
+            allocated.store(arena.alloc(Some(target), 1).is_ok(), Ordering::Relaxed);
+            tell(&returned);
+            return;
+        }
+        let read = race::on_behalf_of(&program, || {
+            kfunc::write_word(target, BEFORE);
+            tell(&wrote);
+            wait_for(&returned);
+            kfunc::read_word(target)
+        });
         wrong.store(read != Some(0), Ordering::Relaxed);
     });
-    claim!(!wrong.load(Ordering::Relaxed), "B reads scratch behind L's return");
+    race::drain(&program);
+    claim!(allocated.into_inner(), "the allocation failed");
+    claim!(!wrong.into_inner(), "B reads scratch behind L's return");
     arena.free(target, 1).map_err(Failure::of("free"))?;
     tear_down(ctx, program, arena)
+}
+
+fn tell(flag: &AtomicBool) {
+    // Release: what came before is seen by whoever sees the flag.
+    flag.store(true, Ordering::Release);
+    barrier::publish_event();
+}
+
+fn wait_for(flag: &AtomicBool) {
+    while !flag.load(Ordering::Acquire) {
+        barrier::wfe();
+    }
 }

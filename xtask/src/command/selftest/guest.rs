@@ -36,6 +36,8 @@ struct Misbehaviour {
     accident: Next,
     /// In the device tree, every occurrence of the first becomes the second, of the same length.
     tree: Option<(&'static str, &'static str)>,
+    /// It may take as long as it takes: what ends it is not time.
+    unlimited: bool,
     /// The code that it must lead to.
     exit: Exit,
     /// What the verdict must say.
@@ -49,6 +51,7 @@ const PLAIN: Misbehaviour = Misbehaviour {
     image: ImageKind::Elf,
     accident: Next::More,
     tree: None,
+    unlimited: false,
     exit: Exit::NoVerdict,
     says: "",
 };
@@ -73,6 +76,8 @@ const MISBEHAVIOURS: &[Misbehaviour] = &[
     Misbehaviour {
         name: "a-flood-of-garbage-is-ended",
         inject: "flood",
+        // 16 MiB byte by byte take half a minute, and longer on a loaded host.
+        unlimited: true,
         says: "more than any log can be",
         ..PLAIN
     },
@@ -190,7 +195,7 @@ impl Misbehaviour {
             variant: "default",
             words,
             qemu_args,
-            deadline: Deadline::fixed(SILENCE),
+            deadline: Deadline { unlimited: self.unlimited, ..Deadline::fixed(SILENCE) },
             log: format!("harness-{}", self.name),
         };
         let booted =
