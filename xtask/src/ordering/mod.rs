@@ -1,162 +1,63 @@
-//! Every barrier, every TLB maintenance and every ordering of the protocols has a reason: a row in
-//! `kernel/litmus/ORDERING.md` that names what fails without it. And every row has its place in the source.
+//! Every barrier, every maintenance of TLBs and instruction caches, and every ordering of the kernel has a
+//! reason: a row in `kernel/litmus/ORDERING.md` that says what fails without it. And every row has its
+//! place in the source.
+
+mod page;
+mod source;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::command::litmus::expect::{self, Expected, Flag, Observed};
+use self::page::Row;
+use self::source::Place;
+use crate::command::litmus::expect::{self, Expected};
 
 /// The page.
 const PAGE: &str = "kernel/litmus/ORDERING.md";
-/// The sources that it speaks for.
-const SOURCES: &str = "kernel/arena/src";
-/// What needs a reason, as the source writes it.
-const CALLS: [&str; 5] =
-    [".dsb_ishst()", ".dsb_ish()", ".isb()", ".tlbi_vaale1is(", ".tlbi_vmalle1is("];
-const ORDERINGS: [&str; 4] =
-    ["Ordering::Acquire", "Ordering::Release", "Ordering::AcqRel", "Ordering::SeqCst"];
-/// Shapes of the language's own memory model, for what a litmus test of page tables does not say.
-const SHAPES: [&str; 5] = ["MP", "LB", "S", "SB", "CoRR"];
 
-/// A place in the source: file, function, what stands there.
-type Place = (String, String, String);
-
-/// Places without a row, rows without a place, and rows whose reason is none.
+/// Places without a row, rows without a place, rows whose reason is none, and kinds of reasons that the
+/// page does not explain.
 ///
 /// # Errors
 /// A file cannot be read.
 pub fn breaches() -> Result<Vec<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")?;
-    let mut places = BTreeMap::new();
-    let sources = root.join(SOURCES);
-    for file in rust_files(&sources)? {
-        let text = std::fs::read_to_string(&file)?;
-        let name = file.strip_prefix(&sources)?.display().to_string();
-        for place in in_source(&name, &text) {
-            *places.entry(place).or_insert(0) += 1;
-        }
-    }
+    let places = source::places(root)?;
     let page = std::fs::read_to_string(root.join(PAGE)).context(PAGE)?;
-    Ok(compare(&places, &rows(&page), &expect::all()?))
+    let mut found = compare(&places, &page::rows(&page), &expect::all()?);
+    let unexplained = page::unexplained(&page).into_iter();
+    found.extend(unexplained.map(|kind| format!("{PAGE}: it does not explain {kind}")));
+    Ok(found)
 }
 
-fn compare(
-    places: &BTreeMap<Place, usize>,
-    rows: &[(Place, usize, String)],
-    tests: &[Expected],
-) -> Vec<String> {
+fn compare(places: &BTreeMap<Place, usize>, rows: &[Row], tests: &[Expected]) -> Vec<String> {
     let mut found = Vec::new();
-    for ((file, function, what), count) in places {
-        let row = rows.iter().find(|row| (&row.0.0, &row.0.1, &row.0.2) == (file, function, what));
-        match row {
-            None => found
-                .push(format!("{SOURCES}/{file}: {what} in {function} has no reason in {PAGE}")),
-            Some((_, told, _)) if told != count => found.push(format!(
-                "{SOURCES}/{file}: {what} in {function} is there {count} times, {PAGE} says {told}"
+    for (place, count) in places {
+        let (file, function, what) = place;
+        let of_place: Vec<_> = rows.iter().filter(|row| row.place == *place).collect();
+        match *of_place {
+            [] => found.push(format!("{file}: {what} in {function} has no reason in {PAGE}")),
+            [row] if row.times != *count => found.push(format!(
+                "{file}: {what} in {function} is there {count} times, {PAGE} says {}",
+                row.times
             )),
-            Some(_) => {}
+            [_] => {}
+            _ => found.push(format!("{PAGE}: {file} {function} has more than one row for {what}")),
         }
     }
-    for (place, _, why) in rows {
+    for Row { place, why, .. } in rows {
         let (file, function, what) = place;
         if !places.contains_key(place) {
             found.push(format!(
                 "{PAGE}: {file} {function} has no {what}: a reason without a barrier"
             ));
         }
-        found.extend(
-            bad_reason(why, tests).map(|bad| format!("{PAGE}: {file} {function} {what}: {bad}")),
-        );
+        let bad = page::bad_reason(what, why, tests);
+        found.extend(bad.map(|bad| format!("{PAGE}: {file} {function} {what}: {bad}")));
     }
     found
-}
-
-/// A reason names litmus tests in backquotes, all of which must show something bad, or begins with a shape.
-fn bad_reason(why: &str, tests: &[Expected]) -> Option<String> {
-    let mut named = 0;
-    for name in why.split('`').skip(1).step_by(2) {
-        // By the part before the first hyphen, as comments in the source name them.
-        let test = tests.iter().find(|test| test.name.split('-').next() == Some(name));
-        let Some(test) = test else { return Some(format!("there is no litmus test {name}")) };
-        if test.verdict.observed == Observed::Never && test.verdict.flag == Flag::None {
-            return Some(format!("{name} shows nothing that fails: {}", test.why));
-        }
-        named += 1;
-    }
-    let shape = why.split([':', ' ']).next().unwrap_or_default();
-    (named == 0 && !SHAPES.contains(&shape)).then(|| "no litmus test and no shape is named".into())
-}
-
-/// The rows of the page: `| file | function | what | times | fails without it |`.
-fn rows(page: &str) -> Vec<(Place, usize, String)> {
-    let cells = page.lines().filter_map(|line| {
-        let line = line.strip_prefix("| ")?.strip_suffix(" |")?;
-        let cells: Vec<_> = line.splitn(5, " | ").map(str::to_string).collect();
-        let [file, function, what, times, why] = <[String; 5]>::try_from(cells).ok()?;
-        Some(((file, function, what), times.parse().ok()?, why))
-    });
-    cells.collect()
-}
-
-/// What needs a reason in one file, tests aside.
-fn in_source(file: &str, text: &str) -> Vec<Place> {
-    let mut function = "-".to_string();
-    let mut found = Vec::new();
-    for line in text.lines() {
-        let code = line.trim_start();
-        if code.starts_with("mod tests {") {
-            break;
-        }
-        if code.starts_with("//") {
-            continue;
-        }
-        if let Some((_, rest)) = code.split_once("fn ")
-            && let Some(name) = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()
-            && rest[name.len()..].starts_with(['(', '<'])
-        {
-            function = name.to_string();
-        }
-        for call in CALLS {
-            let name = call.trim_matches(['.', '(', ')']);
-            found.extend(code.matches(call).map(|_| name.to_string()));
-        }
-        for ordering in ORDERINGS {
-            let name = ordering.trim_start_matches("Ordering::");
-            found.extend(code.matches(ordering).map(|_| name.to_string()));
-        }
-        // What was found on this line still lacks its function.
-        found.iter_mut().for_each(|what: &mut String| {
-            if !what.contains('\t') {
-                *what = format!("{function}\t{what}");
-            }
-        });
-    }
-    let place = |found: String| {
-        let (function, what) = found.split_once('\t')?;
-        Some((file.to_string(), function.to_string(), what.to_string()))
-    };
-    found.into_iter().filter_map(place).collect()
-}
-
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() {
-            if name != "test" {
-                files.extend(rust_files(&path)?);
-            }
-        } else if name.ends_with(".rs")
-            && !["test.rs", "tests.rs", "model.rs"].contains(&name.as_str())
-        {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 #[cfg(test)]
@@ -165,48 +66,91 @@ mod tests {
 
     const SOURCE: &str = "fn publish<H: Hw>(hw: &H) {\n    // hw.isb() is a comment\n    hw.dsb_ishst();\n    \
         hw.isb();\n}\nfn take() { x.swap(0, Ordering::AcqRel); }\nmod tests {\n hw.isb();\n";
-
-    fn places() -> BTreeMap<Place, usize> {
-        let mut places = BTreeMap::new();
-        for place in in_source("slot.rs", SOURCE) {
-            *places.entry(place).or_insert(0) += 1;
-        }
-        places
-    }
+    const TIMER: &str = "fn stop_tick() {\n    CNTV_CTL_EL0.set(0);\n    barrier::isb();\n}\n";
+    const HEAD: &str = "boot_enable_mmu:\n    tlbi    vmalle1\n    dsb     nsh\n";
 
     const PAGE: &str = "| file | function | what | times | fails without it |\n| --- | --- | --- | --- | --- |\n\
         | slot.rs | publish | dsb_ishst | 1 | `L1` |\n| slot.rs | publish | isb | 1 | `L3` |\n\
-        | slot.rs | take | AcqRel | 1 | MP: the next owner reads old words |\n";
+        | slot.rs | take | AcqRel | 1 | MP: the next owner reads old words |\n\
+        | kernel/src/timer.rs | stop_tick | isb | 1 | SYS: a tick comes late |\n\
+        | boot/src/head.S | boot_enable_mmu | tlbi vmalle1 | 1 | TLB: a reset leaves anything there |\n\
+        | boot/src/head.S | boot_enable_mmu | dsb nsh | 1 | TLB: it is not over |\n";
 
     fn told(page: &str) -> Vec<String> {
-        compare(&places(), &rows(page), &expect::all().unwrap())
+        let mut places = BTreeMap::new();
+        for (file, text) in
+            [("slot.rs", SOURCE), ("kernel/src/timer.rs", TIMER), ("boot/src/head.S", HEAD)]
+        {
+            for place in source::in_file(file, text) {
+                *places.entry(place).or_insert(0) += 1;
+            }
+        }
+        compare(&places, &page::rows(page), &expect::all().unwrap())
+    }
+
+    fn first(page: &str) -> String {
+        told(page).into_iter().next().unwrap_or_default()
     }
 
     #[test]
     fn barriers_and_reasons_belong_together() {
         assert_eq!(told(PAGE), [""; 0]);
-        let without = PAGE.replace("| slot.rs | publish | isb | 1 | `L3` |\n", "");
-        assert!(told(&without)[0].contains("isb in publish has no reason"), "{:?}", told(&without));
-        let more = format!("{PAGE}| slot.rs | flush | isb | 1 | `L6` |\n");
-        assert!(told(&more)[0].contains("a reason without a barrier"), "{:?}", told(&more));
-        let twice = PAGE.replace("isb | 1", "isb | 2");
-        assert!(told(&twice)[0].contains("is there 1 times"), "{:?}", told(&twice));
+        let twice = first(&PAGE.replace("publish | isb | 1", "publish | isb | 2"));
+        assert!(twice.contains("is there 1 times"), "{twice}");
+        let again = first(&format!("{PAGE}| slot.rs | publish | isb | 1 | `L3` |\n"));
+        assert!(again.contains("more than one row for isb"), "{again}");
     }
 
     #[test]
-    fn a_reason_names_what_fails() {
-        for (reason, bad) in [
-            ("`L7`", "shows nothing that fails"),
-            ("`X9`", "there is no litmus test X9"),
-            ("it is better so", "no litmus test and no shape is named"),
+    fn a_barrier_without_a_reason_is_an_error() {
+        for (row, whose) in [
+            ("slot.rs | publish | isb", "slot.rs: isb in publish"),
+            ("kernel/src/timer.rs | stop_tick", "kernel/src/timer.rs: isb in stop_tick"),
+            ("head.S | boot_enable_mmu | dsb nsh", "boot/src/head.S: dsb nsh in boot_enable_mmu"),
         ] {
-            let page = PAGE.replace("`L3`", reason);
-            assert!(told(&page)[0].contains(bad), "{:?}", told(&page));
+            let without: Vec<_> = PAGE.lines().filter(|line| !line.contains(row)).collect();
+            let bad = first(&without.join("\n"));
+            assert!(bad.starts_with(&format!("{whose} has no reason")), "{bad}");
         }
     }
 
     #[test]
-    fn every_barrier_of_the_protocols_has_its_reason() {
+    fn a_reason_without_a_barrier_is_an_error() {
+        for row in [
+            "slot.rs | flush | isb | 1 | `L6`",
+            "kernel/src/timer.rs | start_tick | isb | 1 | SYS: a tick comes late",
+            "boot/src/head.S | boot_enable_mmu | isb | 1 | SYS: the MMU is not on",
+        ] {
+            let bad = first(&format!("{PAGE}| {row} |\n"));
+            assert!(bad.contains("a reason without a barrier"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_reason_names_what_fails() {
+        for (good, reason, bad) in [
+            ("`L3`", "`L7`", "shows nothing that fails"),
+            ("`L3`", "`X9`", "there is no litmus test X9"),
+            ("`L3`", "it is better so", "no kind of reason is named"),
+            ("SYS: a tick", "SLOW: a tick", "no kind of reason is named"),
+            ("SYS: a tick", "EVENT: a tick", "EVENT is no reason for this"),
+            ("SYS: a tick", "MP: a tick", "MP is a reason for an ordering"),
+            ("MP: the next", "SYS: the next", "SYS is no reason for this"),
+        ] {
+            let told = first(&PAGE.replace(good, reason));
+            assert!(told.contains(bad), "{reason}: {told}");
+        }
+    }
+
+    #[test]
+    fn kinds_of_reasons_are_explained() {
+        let page = std::fs::read_to_string(expect::folder().unwrap().join("ORDERING.md")).unwrap();
+        assert_eq!(page::unexplained(&page), [""; 0]);
+        assert_eq!(page::unexplained(&page.replace("\n| SYS |", "\n")), ["SYS"]);
+    }
+
+    #[test]
+    fn every_barrier_of_the_kernel_has_its_reason() {
         assert_eq!(breaches().unwrap(), [""; 0]);
     }
 }
