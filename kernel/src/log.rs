@@ -134,8 +134,9 @@ impl Emergency {
 pub fn emergency() -> Emergency {
     irq::mask_all();
     let me = sender_id();
-    // AcqRel: the winner's later output follows what it sees of the losers; losers only stop.
-    match EMERGENCY.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
+    // AcqRel: the winner's later output follows what it sees of the losers; losers only stop, and
+    // whoever comes back reads its own store: Relaxed.
+    match EMERGENCY.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed) {
         Ok(_) => take_over(me),
         Err(owner) if owner == me => {}
         Err(_) => stop(),

@@ -178,9 +178,10 @@ fn window(room: u32, pages: u32) -> Window {
 }
 
 fn take_room() -> Option<u32> {
-    // AcqRel: the new tenant's tables come after the old tenant's are gone.
+    // Acquire: the new tenant's tables come after the old tenant's are gone. Nobody learns from the bit
+    // that it is set, nor from a refusal.
     IN_USE
-        .fetch_update(Ordering::AcqRel, Ordering::Acquire, |rooms| {
+        .fetch_update(Ordering::Acquire, Ordering::Relaxed, |rooms| {
             let free = (!rooms).trailing_zeros();
             (free < ROOMS).then(|| rooms | 1 << free)
         })
