@@ -134,9 +134,10 @@ impl Emergency {
 pub fn emergency() -> Emergency {
     irq::mask_all();
     let me = sender_id();
-    // AcqRel: the winner's later output follows what it sees of the losers; losers only stop, and
-    // whoever comes back reads its own store: Relaxed.
-    match EMERGENCY.compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed) {
+    // SeqCst here, in `take_over`, `send` and `stop_in_emergency`: a sender claims its line and then looks
+    // for an emergency, an emergency takes the console and then looks for a sender. One of the two sees
+    // the other. Losers only stop, and whoever comes back reads its own store: Relaxed.
+    match EMERGENCY.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed) {
         Ok(_) => take_over(me),
         Err(owner) if owner == me => {}
         Err(_) => stop(),
@@ -165,8 +166,8 @@ impl Write for RawLine {
 fn take_over(me: u32) {
     let mut sender = 0;
     for _ in 0..EMERGENCY_POLLS {
-        // Acquire: the line of the last sender is out when its release is seen.
-        sender = SENDER.load(Ordering::Acquire);
+        // Acquire at least: the line of the last sender is out when its release is seen.
+        sender = SENDER.load(Ordering::SeqCst);
         if sender == 0 || sender == me {
             break;
         }
@@ -185,8 +186,8 @@ fn take_over(me: u32) {
 fn send(line: &[u8]) {
     let _masked = IrqGuard::new();
     let me = sender_id();
-    // Acquire: this line follows the last sender's.
-    while SENDER.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
+    // Acquire at least: this line follows the last sender's. SeqCst: see `emergency`.
+    while SENDER.compare_exchange(0, me, Ordering::SeqCst, Ordering::Relaxed).is_err() {
         stop_in_emergency(me);
         barrier::wfe();
     }
@@ -201,8 +202,8 @@ fn send(line: &[u8]) {
 
 /// Stops for good if another CPU took the console.
 fn stop_in_emergency(me: u32) {
-    // Acquire: nothing of importance is published; it orders the stop after the sight of it.
-    let owner = EMERGENCY.load(Ordering::Acquire);
+    // Nothing is published by it. SeqCst: see `emergency`.
+    let owner = EMERGENCY.load(Ordering::SeqCst);
     if owner != 0 && owner != me {
         if SENDER.load(Ordering::Relaxed) == me {
             SENDER.store(0, Ordering::Release);

@@ -127,7 +127,8 @@ impl Drop for Space {
     /// as long as the space is borrowed. What the TLBs hold goes first, walks that were cached
     /// half-way included; then the frames; then, as a field, the ASID.
     fn drop(&mut self) {
-        barrier::dsb_ishst();
+        // Full: what must come before the TLBI is the sight that nobody is in the space any more, not a store.
+        barrier::dsb_ish();
         tlb::aside1is(self.asid.number());
         barrier::dsb_ish();
         barrier::isb();
