@@ -338,7 +338,7 @@ pub struct Litmus {
 pub struct Proof {
     /// Only proofs whose name contains this
     pub filter: Option<String>,
-    /// As far as they should be followed now and then: 6 preemptions, 100,000 random schedules each
+    /// As far as they should be followed now and then: 5 preemptions, 100,000 random schedules each
     #[arg(long)]
     pub long: bool,
 }

@@ -55,6 +55,13 @@ pub fn every_within(name: &str, most: Option<usize>, scenario: Scenario) {
     holds_on(name, bound(most), Timing::Prompt, scenario);
 }
 
+/// The same with at most so many preemptions, whatever the environment says: of three threads, which take
+/// twenty times as long for each more.
+#[cfg(loom)]
+pub fn every_at_most(name: &str, most: usize, scenario: Scenario) {
+    holds_on(name, Some(most), Timing::Prompt, scenario);
+}
+
 /// What the environment makes of a bound.
 fn bound(most: Option<usize>) -> Option<usize> {
     match (most?, given("FAULTLINE_LOOM_BOUND")) {

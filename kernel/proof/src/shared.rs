@@ -9,7 +9,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use crate::run::{every, every_within};
+use crate::run::{every, every_at_most, every_within};
 
 /// A waiter that lets others run, and never gives up.
 struct Patient;
@@ -85,7 +85,7 @@ fn critical_sections_follow_each_other() {
 /// The second and the third are in the queue at once, and leave it from the end and from the middle.
 #[test]
 fn waiters_that_give_up_leave_the_queue_whole() {
-    every_within("three CPUs and a lock", Some(2), |_| {
+    every_at_most("three CPUs and a lock", 2, |_| {
         let guarded = Guarded::new();
         let others = [1, 2].map(|cpu| {
             let shared = Arc::clone(&guarded);

@@ -32,7 +32,7 @@ const CHECKERS: [Checker; 2] = [
         prefix: "loom::",
         flags: "--cfg loom",
         folder: "target/loom",
-        bound: ("FAULTLINE_LOOM_BOUND", "6"),
+        bound: ("FAULTLINE_LOOM_BOUND", "5"),
     },
     Checker {
         name: "shuttle",
